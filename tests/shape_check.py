@@ -1,24 +1,38 @@
 """The type checker that the import hook of ``conftest.py`` puts around every function of ``ornstein.core``.
 
-jaxtyping checks a call twice: the arguments before it, and the arguments together with the result after it. Checking
-before would hide the errors that the library itself raises for bad input, which the tests are about. So the first check
-is left out: a call with a wrong shape or type must be refused by the function itself, or it fails in the second check.
+It looks at shapes and nothing else: annotations without one are mypy's business. jaxtyping checks a call twice: the
+arguments before it, and the arguments together with the result after it. Checking before would hide the errors that the
+library itself raises for bad input, which the tests are about. So the first check is left out: a call with a wrong shape
+must be refused by the function itself, or it fails in the second check.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from inspect import isclass
+from typing import Any, TypeVar, get_args
 
-from beartype import BeartypeConf, beartype
+from beartype import beartype
+from jaxtyping import AbstractArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# An int may stand where a float is asked for (PEP 484).
-_beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+def _has_shape(annotation: object) -> bool:
+    """Whether a jaxtyping type stands in ``annotation``, at any depth (``dict[str, Float[Tensor, "n"]] | None``)."""
+    if isclass(annotation) and issubclass(annotation, AbstractArray):
+        return True
+    return any(_has_shape(argument) for argument in get_args(annotation))
 
 
 def check(function: F) -> F:
-    """Check arguments and result of ``function``, in one go after the call.
+    """Check the shapes of arguments and result of ``function``, in one go after the call.
 
     jaxtyping passes two functions made from one signature; the one that returns ``Any`` is for the check before it.
     """
-    return function if function.__annotations__.get("return") is Any else _beartype(function)
+    annotations = function.__annotations__
+    if annotations.get("return") is Any:
+        return function
+    shapes = {name: annotation for name, annotation in annotations.items() if _has_shape(annotation)}
+    if not shapes:
+        return function
+    function.__annotations__ = shapes
+    return beartype(function)
