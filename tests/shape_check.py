@@ -1,9 +1,9 @@
 """The type checker that the import hook of ``conftest.py`` puts around every function of ``ornstein.core``.
 
 It looks at shapes and nothing else: annotations without one are mypy's business. jaxtyping checks a call twice: the
-arguments before it, and the arguments together with the result after it. Checking before would hide the errors that the
-library itself raises for bad input, which the tests are about. So the first check is left out: a call with a wrong shape
-must be refused by the function itself, or it fails in the second check.
+arguments before it, and the arguments together with the result after it. Checking before would hide the errors that
+the library itself raises for bad input, which the tests are about. So the first check is left out: a call with a wrong
+shape must be refused by the function itself, or it fails in the second check.
 """
 
 from collections.abc import Callable
