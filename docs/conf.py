@@ -1,0 +1,44 @@
+"""Settings of the documentation: MyST pages whose cells are executed, and a reference made from docstrings."""
+
+from importlib.metadata import version as installed_version
+
+project = "Ornstein"
+author = "The Ornstein authors"
+copyright = f"2026, {author}"
+version = release = installed_version("ornstein")
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+]
+exclude_patterns = ["_build", "_templates"]
+templates_path = ["_templates"]
+
+# Pages are run afresh in every build; a cell that fails, or prints to stderr, fails the build.
+nb_execution_mode = "force"
+nb_execution_timeout = 300
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+nb_output_stderr = "error"
+nb_merge_streams = False
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+python_maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+# Single backticks in docstrings are code.
+default_role = "code"
+
+html_theme = "furo"
+html_title = "Ornstein"
+html_static_path = []
+pygments_style = "tango"
