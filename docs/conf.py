@@ -1,6 +1,10 @@
 """Settings of the documentation: MyST pages whose cells are executed, and a reference made from docstrings."""
 
+import sys
 from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "Ornstein"
 author = "The Ornstein authors"
@@ -9,12 +13,13 @@ version = release = installed_version("ornstein")
 
 extensions = [
     "myst_nb",
+    "plain_docstrings",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_ext", "_templates"]
 templates_path = ["_templates"]
 
 # Pages are run afresh in every build; a cell that fails, or prints to stderr, fails the build.
@@ -35,8 +40,6 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
-# Single backticks in docstrings are code.
-default_role = "code"
 
 html_theme = "furo"
 html_title = "Ornstein"
