@@ -1,0 +1,95 @@
+"""One training step of any domain, as Lightning sees it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from ornstein.core.training.options import TrainingOptions, learning_rate_factor
+from ornstein.core.training.seeds import derive_seed, seed_global_state
+
+if TYPE_CHECKING:
+    from ornstein.core.adapter import DomainAdapter
+
+__all__ = ["DiffusionModule"]
+
+
+class DiffusionModule(LightningModule):
+    """Trains an adapter's denoiser with its objective.
+
+    Each step starts by seeding every generator from (seed, batch, rank): order of the data, times, noise, hidden
+    conditions and dropout of a step do not depend on the steps before it, so a resumed run equals an uninterrupted one.
+
+    Args:
+        adapter: the model; its ``encode``, ``denoiser``, ``objective`` and ``condition_dropout`` are used.
+        options: learning rate and the like.
+    """
+
+    def __init__(self, adapter: "DomainAdapter", options: TrainingOptions) -> None:
+        super().__init__()
+        for name, probability in adapter.condition_dropout.items():
+            if not 0 <= probability <= 1:
+                raise ValueError(f"condition_dropout[{name!r}] must lie in [0, 1], got {probability}")
+        self.adapter = adapter
+        self.options = options
+        self.smooth_loss: Tensor | None = None
+        self._generator: torch.Generator | None = None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed this step; ``batch_idx`` counts all batches of the run, which Lightning sees as one epoch."""
+        seed_global_state(derive_seed(self.options.seed, "step", batch_idx, self.global_rank))
+        self._generator = self._seeded_generator("noise", batch_idx)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The mean loss of a batch."""
+        losses = self._losses(batch, self._generator, train=True)
+        loss = losses.mean()
+        value = loss.detach()
+        # A tensor on the device: reading it every step would wait for the device.
+        self.smooth_loss = value.clone() if self.smooth_loss is None else self.smooth_loss.lerp(value, 0.02)
+        self.log("loss", value, batch_size=len(losses))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """The loss on held-out data, at the same times and with the same noise every time, so that its curve is smooth."""
+        losses = self._losses(batch, self._seeded_generator("validation", batch_idx), train=False)
+        self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, decaying matrices and kernels only, and the schedule of the learning rate by step."""
+        options = self.options
+        trainable = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [group for group in groups if group["params"]]
+        optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas)
+        max_steps = self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, options, max_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _seeded_generator(self, purpose: str, batch_idx: int) -> torch.Generator:
+        seed = derive_seed(self.options.seed, purpose, batch_idx, self.global_rank)
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _losses(self, batch: Any, generator: torch.Generator | None, *, train: bool) -> Tensor:
+        adapter = self.adapter
+        example = adapter.encode(batch)
+        condition: Mapping[str, Tensor] = example.condition
+        if train and adapter.condition_dropout:
+            condition = adapter.drop_condition(condition, self._dropped(condition, generator))
+        return adapter.objective(adapter.denoiser, example.state, mask=example.mask, generator=generator, **condition)
+
+    def _dropped(self, condition: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        dropped = {}
+        for name, probability in self.adapter.condition_dropout.items():
+            if name in condition and probability > 0:
+                device = condition[name].device
+                uniform = torch.rand(len(condition[name]), generator=generator, device=device)
+                dropped[name] = uniform < probability
+        return dropped
