@@ -1,7 +1,7 @@
 """Docstrings are written to be read in a terminal; this makes reStructuredText of them without asking for its syntax.
 
 Backticks, one pair or two, are code; ``*`` and ``|`` outside code are themselves (``(B, *event)``, ``|x|``); an
-indented block below a paragraph, such as a displayed formula, keeps its lines. Tables and examples are left alone.
+indented block below a paragraph, such as a displayed formula, keeps its lines; a Markdown table is a table.
 """
 
 import re
@@ -13,6 +13,7 @@ CODE = re.compile(r"(:[\w:]+:`[^`]+`)|(?<!`)(?:``(?!`)(.+?)``|`(?!`)(.+?)`)(?!`)
 MARKUP = re.compile(r"(?<!\*)\*(?![*\s])|\||(?<=\w)_(?!\w)")
 SECTION = re.compile(r"[A-Z]\w+:$")
 LIST_ITEM = re.compile(r"[*-] |\d+\. |\.\. ")
+TABLE = re.compile(r"\|.*\|\n\|[-| :]+\|\n")
 RULER = re.compile(r"=+( +=+)+$", re.MULTILINE)
 
 
@@ -24,6 +25,8 @@ def to_rst(text: str) -> str:
         literal = indented and (literal or _may_introduce(above))
         if literal:
             result.append(block if result[-1].startswith("    ") or above.endswith("::") else f"::\n\n{block}")
+        elif TABLE.match(block):
+            result.append(_table(block))
         elif RULER.match(block) or block.lstrip().startswith(">>>"):
             result.append(block)
         else:
@@ -36,6 +39,13 @@ def _may_introduce(block: str) -> bool:
     """Whether an indented block below this one is a display: not in a section of arguments, not in a list."""
     first = block.split("\n", 1)[0]
     return bool(block) and not (SECTION.match(first) or LIST_ITEM.match(first) or first.startswith(">>>"))
+
+
+def _table(block: str) -> str:
+    """A Markdown table as a list table."""
+    rows = [line.strip("| ").split("|") for line in block.split("\n")]
+    items = ["   * - " + "\n     - ".join(_prose(cell.strip()) for cell in row) for row in rows[:1] + rows[2:]]
+    return "\n".join([".. list-table::", "   :header-rows: 1", "", *items])
 
 
 def _prose(block: str) -> str:
