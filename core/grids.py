@@ -1,0 +1,182 @@
+"""Time grids: at which times a sampler stops on its way from noise to data.
+
+A grid is called with a number of steps and a process and answers with ``steps + 1`` falling times, float64 on the CPU.  It is
+apart from the sampler, so any sampler runs on any grid, and apart from the schedule: `UniformLogSNR` and `Karras` space noise
+levels and give the same levels under every schedule.
+
+Where noise levels are spaced and the process reaches clean data (infinite log-SNR at ``t = 0``), the last time is 0 itself: one
+step from the lowest noise level to the data.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .schedules import require
+from .sdes import SDE
+
+__all__ = ["Grid", "Karras", "Quadratic", "Times", "UniformLogSNR", "UniformTime"]
+
+
+class Grid(ABC):
+    """Chooses the times of a sampling run."""
+
+    @abstractmethod
+    def times(self, steps: int, process: SDE) -> Tensor:
+        """``steps + 1`` falling times; subclasses implement this, users call the grid."""
+
+    def __call__(self, steps: int, process: SDE) -> Tensor:
+        """``steps + 1`` strictly falling times in [0, 1], float64 on the CPU.
+
+        Raises:
+            ValueError: if ``steps`` is not a positive integer, or the times do not fall strictly.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f"steps={steps!r}: expected an integer of at least 1")
+        times = self.times(steps, process)
+        if not (times[1:] < times[:-1]).all():
+            i = int((times[1:] >= times[:-1]).nonzero()[0])
+            raise ValueError(
+                f"{self}: times must fall, but number {i} is {times[i]:.6g} and the next {times[i + 1]:.6g}"
+            )
+        return times
+
+
+@dataclass(frozen=True)
+class UniformTime(Grid):
+    """Evenly spaced times: ``t_i = start + (stop - start) i / N``.
+
+    Args:
+        start: first time, in (0, 1].
+        stop: last time, in [0, start).
+    """
+
+    start: float = 1.0
+    stop: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.stop < self.start <= 1, "start", self.start, f"0 <= stop={self.stop} < start <= 1")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        return torch.linspace(self.start, self.stop, steps + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Quadratic(Grid):
+    """Times that crowd near the data: ``t_i = start (1 - i / N)^2``.
+
+    Song et al. 2021 (DDIM, arXiv 2010.02502), appendix D.2.
+
+    Args:
+        start: first time, in (0, 1].
+    """
+
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.start <= 1, "start", self.start, "a time in (0, 1]")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        return self.start * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** 2
+
+
+def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
+    """The part of the log-SNR range ``[low, high]`` that the process covers."""
+    start, stop = process.level(1.0).log_snr, process.level(0.0).log_snr
+    if max(low, start) >= min(high, stop):
+        raise ValueError(
+            f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g}; expected overlapping ranges"
+        )
+    return max(low, start), min(high, stop)
+
+
+def _times_of(values: Tensor, process: SDE, clean: bool) -> Tensor:
+    """Times of rising log-SNR values, and ``t = 0`` after them when the run is to end in clean data."""
+    # At the ends of the schedule the inverse may miss 0 or 1 by a rounding error.
+    times = process.schedule.time(values).clamp(0, 1)
+    return torch.cat([times, times.new_zeros(1)]) if clean else times
+
+
+@dataclass(frozen=True)
+class UniformLogSNR(Grid):
+    """Evenly spaced log-SNR, the same noise levels under every schedule.
+
+    The spacing that Lu et al. 2022 (arXiv 2206.00927, section 4) use for high-order solvers.  The range is cut to what the
+    schedule covers.  A bound at the noisy end is what makes schedules of zero terminal SNR safe to start from.
+
+    Args:
+        low: log-SNR at the start; at -10 the data make up 0.7 % of the state's standard deviation.
+        high: log-SNR of the last noise level; at 10 the noise is 0.7 %.
+        clean: finish with a step from there to ``t = 0``, if the schedule goes further than ``high``.
+    """
+
+    low: float = -10.0
+    high: float = 10.0
+    clean: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.low < self.high, "high", self.high, f"a log-SNR above low={self.low}")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        low, high = _ends(process, self.low, self.high)
+        clean = self.clean and process.level(0.0).log_snr > high
+        return _times_of(torch.linspace(low, high, steps + (not clean), dtype=torch.float64), process, clean)
+
+
+@dataclass(frozen=True)
+class Karras(Grid):
+    """EDM's noise levels: ``sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``, then 0.
+
+    Here ``sigma`` is the ratio ``sigma / alpha`` of the schedule.  Karras et al. 2022 (arXiv 2206.00364), eq. 5.  The range is cut to
+    what the schedule covers.
+
+    Args:
+        sigma_min: last noise level before the data, positive.
+        sigma_max: first noise level.
+        rho: how strongly steps crowd at low noise; 7 in the paper.
+        clean: finish with a step to ``t = 0``, if the schedule goes further than ``sigma_min``.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    clean: bool = True
+
+    def __post_init__(self) -> None:
+        require(
+            0 < self.sigma_min < self.sigma_max,
+            "sigma_max",
+            self.sigma_max,
+            f"a number above sigma_min={self.sigma_min}",
+        )
+        require(self.rho > 0, "rho", self.rho, "a positive number")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        low, high = _ends(process, -2 * math.log(self.sigma_max), -2 * math.log(self.sigma_min))
+        clean = self.clean and process.level(0.0).log_snr > high
+        first, last = math.exp(-low / (2 * self.rho)), math.exp(-high / (2 * self.rho))
+        roots = torch.linspace(first, last, steps + (not clean), dtype=torch.float64)
+        return _times_of(-2 * self.rho * roots.log(), process, clean)
+
+
+@dataclass(frozen=True)
+class Times(Grid):
+    """The times themselves, for grids that were searched for or come from elsewhere.
+
+    Args:
+        values: falling times in [0, 1]; a run has ``len(values) - 1`` steps, and a sampler with another ``steps`` refuses.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(len(self.values) >= 2, "values", self.values, "at least two times")
+        require(all(0 <= v <= 1 for v in self.values), "values", self.values, "times in [0, 1]")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        if steps != len(self.values) - 1:
+            raise ValueError(f"steps={steps}: this grid has {len(self.values)} times, for steps={len(self.values) - 1}")
+        return torch.tensor(self.values, dtype=torch.float64)

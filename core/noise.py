@@ -1,0 +1,169 @@
+"""Where randomness comes from: independent draws, draws seeded per sample, and Brownian paths.
+
+A sampler asks its noise source for the initial state and for one standard normal tensor a step.  Sources differ in what they
+promise:
+
+* `IndependentNoise`: torch's generator, on the state's own device; the fastest.
+* `SeededNoise`: sample ``i`` has a stream of its own that depends on ``(seed, i)`` alone, so the same sample comes out at any
+  batch size, on any device and on any number of processes.
+* `BrownianNoise`: as seeded, and the draws of a run are the increments of one Brownian path per sample, so that 20 and 40
+  steps see the same path and differ by discretisation error alone.
+
+Seeded draws are made in float32 on the CPU by Philox (Salmon et al. 2011), keyed by ``(seed, i)``: unlike a seed that is hashed
+to 32 bits, two samples never share a stream.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["BrownianNoise", "IndependentNoise", "NoiseSource", "SeededNoise"]
+
+_BELOW = 2**63
+
+
+class NoiseSource(ABC):
+    """Standard normal draws for a sampling run; `begin` starts a run, so that one source serves many runs alike."""
+
+    @abstractmethod
+    def begin(self, batch: int, first: int) -> "NoiseStream":
+        """A fresh stream for samples number ``first ... first + batch - 1``."""
+
+
+class NoiseStream(ABC):
+    """The draws of one run."""
+
+    @abstractmethod
+    def draw(self, like: Tensor) -> Tensor:
+        """Standard normal tensor that belongs to no interval (the initial state, churn), shaped ``like`` ``(B, *event)``."""
+
+    @abstractmethod
+    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+        """Standard normal tensor for the step from time ``t`` down to ``s``."""
+
+
+@dataclass(frozen=True)
+class IndependentNoise(NoiseSource):
+    """Independent draws from a torch generator (the global one when none is given), on the state's device."""
+
+    generator: torch.Generator | None = None
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return _IndependentStream(self.generator)
+
+
+class _IndependentStream(NoiseStream):
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self.generator = generator
+
+    def draw(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=self.generator)
+
+    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+        return self.draw(like)
+
+
+@dataclass(frozen=True)
+class SeededNoise(NoiseSource):
+    """Draws for sample ``i`` that depend on ``(seed, i)`` alone.
+
+    Args:
+        seed: 0 or more.
+    """
+
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < _BELOW:
+            raise ValueError(f"seed={self.seed}: expected an integer from 0 to 2^63 - 1")
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return _SeededStream(self.seed, range(first, first + batch))
+
+
+def _generator(seed: int, index: int, stream: int = 0) -> np.random.Generator:
+    """Philox keyed by seed and sample; ``stream`` is the counter's high word, so streams do not overlap."""
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, stream]))
+
+
+class _SeededStream(NoiseStream):
+    def __init__(self, seed: int, indices: range) -> None:
+        self.generators = [_generator(seed, i) for i in indices]
+
+    def draw(self, like: Tensor) -> Tensor:
+        out = np.empty(tuple(like.shape), dtype=np.float32)
+        for row, generator in zip(out, self.generators, strict=True):
+            row[...] = generator.standard_normal(row.shape, dtype=np.float32)
+        return torch.from_numpy(out).to(device=like.device, dtype=like.dtype)
+
+    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+        return self.draw(like)
+
+
+@dataclass(frozen=True)
+class BrownianNoise(NoiseSource):
+    """Draws that are the increments of one Brownian path per sample, in process time.
+
+    The step from ``t`` to ``s`` gets ``(W(t) - W(s)) / sqrt(t - s)``.  ``W`` is built by Levy's midpoint construction down to
+    intervals of ``2^-depth``, within which it is linear; every value is a function of ``(seed, i, time)`` and independent of the
+    order of the questions.
+
+    Args:
+        seed: 0 or more.
+        depth: levels of bisection; steps should be much longer than ``2^-depth``.
+    """
+
+    seed: int
+    depth: int = 20
+
+    def __post_init__(self) -> None:
+        SeededNoise(self.seed)
+        if not 1 <= self.depth <= 40:
+            raise ValueError(f"depth={self.depth}: expected 1 to 40 levels of bisection")
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return _BrownianStream(self.seed, range(first, first + batch), self.depth)
+
+
+class _BrownianStream(NoiseStream):
+    def __init__(self, seed: int, indices: range, depth: int) -> None:
+        self.seed, self.indices, self.depth = seed, indices, depth
+        self.start = _SeededStream(seed, indices)
+        self.nodes: dict[int, np.ndarray] = {}
+
+    def draw(self, like: Tensor) -> Tensor:
+        return self.start.draw(like)
+
+    def _node(self, node: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Standard normal of a node: 0 is the increment over [0, 1]; midpoints are numbered as in a heap, from 1."""
+        if node not in self.nodes:
+            draws = [
+                _generator(self.seed, i, node + 1).standard_normal(shape[1:], dtype=np.float32) for i in self.indices
+            ]
+            self.nodes[node] = np.stack(draws).astype(np.float64)
+        return self.nodes[node]
+
+    def _path(self, time: float, shape: tuple[int, ...]) -> np.ndarray:
+        """``W(time)``, shape ``(B, *event)``."""
+        low, high, node = 0.0, 1.0, 1
+        left, right = np.zeros(shape), self._node(0, shape)
+        visited = {0}
+        for _ in range(self.depth):
+            middle = 0.5 * (low + high)
+            value = 0.5 * (left + right) + 0.5 * (high - low) ** 0.5 * self._node(node, shape)
+            visited.add(node)
+            if time < middle:
+                high, right, node = middle, value, 2 * node
+            else:
+                low, left, node = middle, value, 2 * node + 1
+        # Only the last bracket is kept: the next question of a run lies close by and shares most of it.
+        self.nodes = {key: self.nodes[key] for key in visited}
+        return left + (time - low) / (high - low) * (right - left)
+
+    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+        shape = tuple(like.shape)
+        increment = (self._path(t, shape) - self._path(s, shape)) / (t - s) ** 0.5
+        return torch.from_numpy(increment).to(device=like.device, dtype=like.dtype)

@@ -1,0 +1,127 @@
+r"""Training objectives: the denoising loss in every parameterisation.
+
+    loss_i = w(t_i) |x_0 - mean(x_t, t_i)|^2 / D,        x_t = alpha x_0 + sigma eps,
+
+with ``t_i`` and the weight ``w`` free to choose (`training_times`, `weightings`).  For a denoiser whose mean is linear in its network's
+output ``F`` the same number is computed as ``w gain |F* - F|^2 / D`` (`Parameterisation`), which stays exact where signal or
+noise vanish and in low precision.  Sohl-Dickstein et al. 2015 (1503.03585), Ho et al. 2020 (2006.11239), Kingma and Gao 2023 (2303.00848).
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .denoisers import Denoiser, LinearPosterior
+from .parameterisations import FAR
+from .training_times import TrainingTimes, UniformTimes
+from .weightings import UniformWeighting, Weighting
+
+__all__ = ["DenoisingObjective", "Objective"]
+
+
+class Objective(nn.Module, ABC):
+    """A training loss per sample."""
+
+    @abstractmethod
+    def forward(
+        self,
+        denoiser: Denoiser,
+        x0: Tensor,
+        *,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **condition: Any,
+    ) -> Float[Tensor, "batch"]:
+        """The loss of each sample of clean data ``x0`` ``(B, *event)``.
+
+        Args:
+            denoiser: what is trained.
+            x0: clean data, float32 or wider.
+            mask: ``(B, N)``, True where the first event axis is real; the rest neither counts nor is noised.
+            generator: where times and noise are drawn from (its device); torch's global one by default.
+            condition: tensors for the denoiser, by name.
+        """
+
+
+class DenoisingObjective(Objective):
+    """The weighted denoising loss of the module's text.
+
+    Args:
+        weighting: weight of each noise level; by default DDPM's simple loss, uniform on eps.
+        times: at which times to train; by default uniform.
+
+    Example:
+        >>> import torch
+        >>> from ornstein.core import SDE, CosineSchedule, DenoisingObjective, GaussianDenoiser
+        >>> exact = GaussianDenoiser(SDE(CosineSchedule()), torch.zeros(2), torch.eye(2))
+        >>> DenoisingObjective()(exact, torch.randn(5, 2)).shape
+        torch.Size([5])
+    """
+
+    def __init__(self, weighting: Weighting | None = None, times: TrainingTimes | None = None) -> None:
+        super().__init__()
+        self.weighting = weighting if weighting is not None else UniformWeighting()
+        self.times = times if times is not None else UniformTimes()
+
+    def forward(
+        self,
+        denoiser: Denoiser,
+        x0: Tensor,
+        *,
+        mask: Bool[Tensor, "batch n"] | None = None,
+        generator: torch.Generator | None = None,
+        **condition: Any,
+    ) -> Float[Tensor, "batch"]:
+        _check(x0, mask)
+        process = denoiser.process
+        t, factor = self.times.draw(len(x0), process, generator)
+        eps = torch.randn(x0.shape, dtype=x0.dtype, device=t.device, generator=generator).to(x0.device)
+        if mask is not None:
+            condition["mask"] = mask
+            eps = eps * _shaped(mask, x0)
+        # Times are float64 where the device has it, so that weights near the ends keep their digits.
+        t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
+        level = process.level(t)
+        shaped = level.like(x0)
+        posterior = denoiser(shaped.alpha * x0 + shaped.sigma * eps, t, **condition)
+        log_snr = torch.as_tensor(level.log_snr).clamp(-FAR, FAR)
+        log_weight = self.weighting.log_weight(process.schedule, t, log_snr)
+        if isinstance(posterior, LinearPosterior):
+            target = posterior.parameterisation.target(x0, eps, shaped)
+            square = (target - posterior.output) ** 2
+            log_weight = log_weight + posterior.parameterisation.log_gain(log_snr)
+        else:
+            square = (x0 - posterior.mean) ** 2
+        loss = log_weight.exp().to(square.dtype) * _mean(square, mask)
+        if self.training:
+            self.times.update(t, loss)
+        return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
+
+
+def _check(x0: Tensor, mask: Tensor | None) -> None:
+    if x0.ndim < 2 or x0.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64 (autocast lowers the network alone)"
+        )
+    # On a device this check would wait for it at every step; there the loss tells.
+    if x0.device.type == "cpu" and not torch.compiler.is_compiling() and not x0.isfinite().all():
+        raise ValueError(
+            "x0 holds NaN or infinite numbers: expected finite data; say what is missing by mask or condition"
+        )
+    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != tuple(x0.shape[:2])):
+        raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(x0.shape[:2])}, torch.bool")
+
+
+def _shaped(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.to(like.dtype).reshape(*mask.shape, *[1] * (like.ndim - 2))
+
+
+def _mean(square: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean over the event of each sample, over its real part where there is a mask."""
+    if mask is None:
+        return square.flatten(1).mean(1)
+    keep = _shaped(mask, square).expand_as(square)
+    return (square * keep).flatten(1).sum(1) / keep.flatten(1).sum(1).clamp(min=1)

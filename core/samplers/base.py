@@ -1,0 +1,272 @@
+r"""The engine of every sampler: time, noise, masks, progress, callbacks and history in one place.
+
+A sampler is a frozen dataclass of settings.  It turns times into a plan (coefficients, float64 on the CPU, before the loop) and
+says how one step follows from posteriors; the loop below owns the rest and nothing of a run outlives it.
+
+Most methods move by a linear rule,
+
+    x_s = a x_t + b_0 mean_t + b_1 mean_{previous} + ... + g z,
+
+with the posterior means of this and earlier steps and standard normal ``z``; for these (`LinearSampler`) the coefficients are all
+that has to be said.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..denoisers import Denoiser, Posterior
+from ..grids import Grid, UniformLogSNR
+from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from ..sdes import SDE
+
+__all__ = ["LinearSampler", "SampleStep", "Sampler"]
+
+Row = Sequence[float | Tensor]
+
+
+class SampleStep(NamedTuple):
+    """What a callback sees after a step: its number, their count, the times, the new state and the posterior mean at ``t``."""
+
+    index: int
+    steps: int
+    t: float
+    s: float
+    x: Tensor
+    mean: Tensor
+
+
+@dataclass
+class Run:
+    """What one run carries from step to step: the denoiser with its conditions, the noise and the latest posteriors."""
+
+    denoiser: Denoiser
+    condition: dict[str, Any]
+    noise: NoiseStream
+    history: list[Tensor] = field(default_factory=list)
+    latest: Posterior | None = None
+
+    def posterior(self, x: Tensor, t: Tensor | float) -> Posterior:
+        """Ask the denoiser; the first answer of a step is kept for the callback."""
+        answer = self.denoiser(x, t, **self.condition)
+        if self.latest is None:
+            self.latest = answer
+        return answer
+
+
+@dataclass(frozen=True)
+class Sampler(ABC):
+    """Walks a time grid from noise to data.
+
+    Args:
+        steps: number of steps, at least 1.
+        grid: chooses the times.
+        denoise: replace the last state by its posterior mean, at the cost of one more evaluation: for schedules that keep some
+            noise at ``t = 0``.
+    """
+
+    steps: int = 50
+    grid: Grid = field(default=UniformLogSNR(), kw_only=True)
+    denoise: bool = field(default=False, kw_only=True)
+
+    order: ClassVar[int] = 1
+    """Order of convergence to the probability-flow ODE (deterministic) or of the moments (stochastic)."""
+    needs_gradient: ClassVar[bool] = False
+    """Whether steps differentiate through the denoiser."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+            raise ValueError(f"steps={self.steps!r}: expected an integer of at least 1")
+        if not isinstance(self.grid, Grid):
+            raise TypeError(f"grid={self.grid!r}: expected a Grid, such as UniformLogSNR()")
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps inject noise."""
+        return False
+
+    def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
+        """Number of evaluations of the denoiser in a run of ``steps`` steps (default: the sampler's own).
+
+        Exact for grids that end in clean data; give the process to have it exact for any grid.
+        """
+        return (self.steps if steps is None else steps) + self.denoise
+
+    @abstractmethod
+    def plan(self, process: SDE, times: Tensor) -> Tensor:
+        """Coefficients of each step of falling times ``(N + 1,)``: ``(N, columns)``, float64."""
+
+    @abstractmethod
+    def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
+        """The state at ``s`` from the state at ``t`` and this step's row of the plan."""
+
+    @torch.no_grad()
+    def sample(
+        self,
+        denoiser: Denoiser,
+        shape: Sequence[int],
+        *,
+        seed: int | None = None,
+        noise: NoiseSource | None = None,
+        x: Tensor | None = None,
+        condition: Mapping[str, Any] | None = None,
+        mask: Tensor | None = None,
+        first: int = 0,
+        progress: bool = False,
+        callback: Callable[[SampleStep], None] | None = None,
+    ) -> Tensor:
+        """Draw samples of shape ``(B, *event)``.
+
+        Args:
+            denoiser: says what the clean data may be.
+            shape: ``(B, *event)``.
+            seed: makes sample ``i`` of the call a function of ``(seed, first + i)`` alone; the same as ``noise=SeededNoise(seed)``.
+            noise: where draws come from; by default torch's global generator.
+            x: state at the grid's first time to start from, shape ``shape``, float32 or wider; by default noise of that level.
+            condition: tensors for the denoiser, by name.
+            mask: ``(B, N)``, True where the first event axis is real; the rest of the state stays zero.
+            first: number of the first sample, for runs in parts.
+            progress: show a bar.
+            callback: called after each step with a `SampleStep`.
+
+        Returns:
+            States at the grid's last time, in the dtype and on the device of ``x`` (default: the denoiser's device, float32).
+
+        Raises:
+            ValueError: for shapes that do not fit, a state with NaN, or a seed together with a noise source.
+        """
+        process = denoiser.process
+        times = self.grid(self.steps, process)
+        process.prepare(times)
+        stream = _source(seed, noise).begin(shape[0], first)
+        x = self._initial(denoiser, tuple(shape), x, stream, times)
+        keep = _keep(mask, x)
+        run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
+        x = x if keep is None else x * keep
+        clock, rows = times.tolist(), self.plan(process, times).tolist()
+        for i in _progress(range(self.steps), progress):
+            run.latest = None
+            x = self.advance(run, x, clock[i], clock[i + 1], rows[i])
+            if keep is not None:
+                x = x * keep
+            if callback is not None and run.latest is not None:
+                callback(SampleStep(i, self.steps, clock[i], clock[i + 1], x, run.latest.mean))
+        return run.posterior(x, clock[-1]).mean if self.denoise else x
+
+    def step(
+        self,
+        denoiser: Denoiser,
+        x: Tensor,
+        t: Tensor | float,
+        s: Tensor | float,
+        *,
+        noise: Tensor | None = None,
+        previous: Sequence[tuple[Tensor | float, Tensor]] = (),
+        condition: Mapping[str, Any] | None = None,
+    ) -> Tensor:
+        """One step from time ``t`` to ``s``, differentiable and free of state; ``sample`` is this in a loop.
+
+        Args:
+            denoiser: as in `sample`.
+            x: state at ``t``, ``(B, *event)``.
+            t, s: times, floats or float64 tensors of no dimensions, ``s < t``.
+            noise: standard normal, shape of ``x``; drawn from torch's generator when the step needs it and it is not given.
+            previous: for multistep methods, times and posterior means of earlier steps, the latest first.
+            condition: tensors for the denoiser, by name.
+        """
+        clock = [torch.as_tensor(v, dtype=torch.float64) for v in (*(p[0] for p in reversed(previous)), t, s)]
+        row = self.plan(denoiser.process, torch.stack(clock))[-1]
+        stream = IndependentNoise().begin(x.shape[0], 0) if noise is None else _Given(noise)
+        run = Run(denoiser, dict(condition or {}), stream, [mean for _, mean in previous])
+        if torch.compiler.is_compiling():
+            return self.advance(run, x, clock[-2], clock[-1], row.unbind())
+        return self.advance(run, x, float(t), float(s), row.tolist())
+
+    def _initial(
+        self, denoiser: Denoiser, shape: tuple[int, ...], x: Tensor | None, stream: NoiseStream, times: Tensor
+    ) -> Tensor:
+        if len(shape) < 2 or shape[0] < 1:
+            raise ValueError(f"shape={shape}: expected (batch, *event) with at least one sample")
+        if x is None:
+            like = torch.empty(shape, device=_device(denoiser))
+            return stream.draw(like) * denoiser.process.level(times[0]).sigma
+        if tuple(x.shape) != shape:
+            raise ValueError(f"x of shape {tuple(x.shape)}: expected shape={shape}")
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"x of dtype {x.dtype}: expected float32 or float64; the network alone may run in lower precision"
+            )
+        if not x.isfinite().all():
+            raise ValueError("x holds NaN or infinite numbers: expected a finite state")
+        return x
+
+
+@dataclass(frozen=True)
+class LinearSampler(Sampler):
+    """A sampler whose step is a weighted sum of state, posterior means and noise; see the module's text.
+
+    `plan` gives the columns ``a, b_0, ..., b_{order - 1}, g``.
+    """
+
+    def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
+        a, b, *older, g = row
+        posterior = run.posterior(x, t)
+        out = posterior.affine(a, b)
+        for weight, mean in zip(older, run.history):
+            if isinstance(weight, Tensor):
+                out = out + weight * mean
+            elif weight != 0:
+                out.add_(mean, alpha=weight)
+        if older:
+            run.history = [posterior.mean, *run.history[: len(older) - 1]]
+        if isinstance(g, Tensor):
+            return out + g * run.noise.step(x, t, s) if self.stochastic else out
+        return out.add_(run.noise.step(x, t, s), alpha=g) if g != 0 else out
+
+
+class _Given(NoiseStream):
+    """A stream of one tensor, for single steps."""
+
+    def __init__(self, noise: Tensor) -> None:
+        self.noise = noise
+
+    def draw(self, like: Tensor) -> Tensor:
+        return self.noise
+
+    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+        return self.noise
+
+
+def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
+    if seed is not None and noise is not None:
+        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
+    if seed is not None:
+        return SeededNoise(seed)
+    return noise if noise is not None else IndependentNoise()
+
+
+def _device(denoiser: Denoiser) -> torch.device:
+    tensor = next(denoiser.parameters(), None)
+    tensor = next(denoiser.buffers(), None) if tensor is None else tensor
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
+def _keep(mask: Tensor | None, x: Tensor) -> Tensor | None:
+    """The mask shaped to multiply the state."""
+    if mask is None:
+        return None
+    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(x.shape[:2]):
+        raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(x.shape[:2])}, torch.bool")
+    return mask.to(x.device, x.dtype).reshape(*mask.shape, *[1] * (x.ndim - 2))
+
+
+def _progress(steps: range, show: bool) -> Iterable[int]:
+    if not show:
+        return steps
+    from tqdm.auto import tqdm
+
+    return tqdm(steps, desc="sampling", unit="step")

@@ -1,0 +1,136 @@
+r"""Gaussian forward processes: ``x_t = alpha(t) x_0 + sigma(t) eps`` and the diffusion that has these marginals.
+
+Any schedule defines one linear SDE ``dx = f(t) x dt + g(t) dw`` (Kingma et al. 2021, 2107.00630, eqs. 26-28; Song et al. 2021,
+2011.13456) with
+
+    f(t)   = d log alpha / dt,
+    g(t)^2 = d sigma^2 / dt - 2 f(t) sigma^2 = -sigma^2 d log_snr / dt,
+
+so variance-preserving, variance-exploding, sub-variance-preserving and rectified-flow processes are one class with
+different schedules.  Run backwards with score ``s``, and with stochasticity ``eta`` free to choose (Song et al., eqs. 6 and 13;
+Albergo et al. 2023, 2303.08797),
+
+    dx = [f x - (1 + eta^2) / 2 g^2 s] dt + eta g dw,
+
+which is the reverse SDE at ``eta = 1`` and the probability-flow ODE at ``eta = 0``.
+
+What will join this module without a change of shape: matrix-valued schedules (critically damped Langevin), as a process whose
+level holds a 2 x 2 block per coordinate in the place of ``alpha`` and ``sigma``; bridges between two data sets, as a process
+whose marginal takes both ends of the pair.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .process import Gaussian, Process, broadcast
+from .schedules import Schedule, Time, as_tensor
+
+__all__ = ["SDE", "Level"]
+
+
+class Level(NamedTuple):
+    """A time with the coefficients that hold there; floats for one time, tensors ``(B,)`` for a time per sample."""
+
+    t: Tensor | float
+    alpha: Tensor | float
+    sigma: Tensor | float
+    log_snr: Tensor | float
+
+    def like(self, x: Tensor) -> "Level":
+        """The level with its tensors shaped to multiply ``x``; floats stay as they are."""
+        return Level(*(broadcast(c, x) if isinstance(c, Tensor) else c for c in self))
+
+
+class SDE(Process):
+    """The Gaussian process of a schedule; see the module's text for the mathematics.
+
+    Args:
+        schedule: gives ``alpha`` and ``sigma``.
+
+    Example:
+        >>> import torch
+        >>> from ornstein.core import SDE, FlowSchedule
+        >>> process = SDE(FlowSchedule())
+        >>> process.marginal(torch.ones(1, 2), 0.25).mean
+        tensor([[0.7500, 0.7500]])
+    """
+
+    def __init__(self, schedule: Schedule) -> None:
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule={schedule!r}: expected a Schedule, such as CosineSchedule()")
+        self.schedule = schedule
+        self._levels: dict[float, Level] = {}
+
+    def __repr__(self) -> str:
+        return f"SDE({self.schedule!r})"
+
+    def level(self, t: Time) -> Level:
+        """The coefficients at ``t``.
+
+        A float, or a tensor of no dimensions on the CPU, gives floats, computed once in float64 and remembered, so that a
+        sampling loop costs no tensor operations here and nothing waits for the device.  A tensor ``(B,)`` gives tensors.
+        """
+        if isinstance(t, Tensor) and (t.ndim > 0 or torch.compiler.is_compiling() or t.device.type != "cpu"):
+            return Level(t, self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.log_snr(t))
+        key = float(t)
+        known = self._levels.get(key)
+        return known if known is not None else self.prepare(torch.tensor([key], dtype=torch.float64))[0]
+
+    def prepare(self, times: Tensor) -> list[Level]:
+        """The levels of many times ``(N,)`` at once, remembered for `level`."""
+        if len(self._levels) > 100_000:
+            self._levels.clear()
+        columns = (times, self.schedule.alpha(times), self.schedule.sigma(times), self.schedule.log_snr(times))
+        levels = [Level(*row) for row in zip(*(c.tolist() for c in columns))]
+        self._levels.update((level.t, level) for level in levels)  # type: ignore[misc]
+        return levels
+
+    def prior(self, shape: tuple[int, ...], t: Time = 1.0) -> Gaussian:
+        """``N(0, sigma(t)^2)`` for states of ``shape``: the marginal where the data are negligible."""
+        sigma = as_tensor(t if isinstance(t, Tensor) else float(t))
+        return Gaussian(torch.zeros(shape), self.schedule.sigma(sigma).to(torch.get_default_dtype()))
+
+    def marginal(self, x0: Tensor, t: Time) -> Gaussian:
+        """``q(x_t | x_0) = N(alpha(t) x_0, sigma(t)^2)``; ``t`` a float or ``(B,)``."""
+        t = as_tensor(t)
+        alpha, sigma = broadcast(self.schedule.alpha(t), x0), broadcast(self.schedule.sigma(t), x0)
+        return Gaussian(alpha * x0, sigma.to(x0.dtype))
+
+    def posterior(self, x0: Tensor, xt: Tensor, s: Time, t: Time) -> Gaussian:
+        """``q(x_s | x_t, x_0)`` for ``s <= t``: with ``e = SNR(t) / SNR(s)`` it has
+
+        mean ``sqrt(e) (sigma_s / sigma_t) x_t + alpha_s (1 - e) x_0`` and variance ``sigma_s^2 (1 - e)``
+
+        (Ho et al. 2020, 2006.11239, eqs. 6-7; Kingma et al. 2021, 2107.00630, eqs. 32-33, rewritten so that the ends are regular).
+        """
+        s, t = as_tensor(s), as_tensor(t)
+        ratio_x, ratio_x0, std = posterior_coefficients(self.schedule, t, s)
+        mean = broadcast(ratio_x, xt) * xt + broadcast(ratio_x0, x0) * x0
+        return Gaussian(mean, broadcast(std, xt).to(xt.dtype))
+
+    def drift(self, x: Tensor, t: Time) -> Tensor:
+        """``f(t) x`` of the forward SDE; infinite where ``alpha`` is zero."""
+        t = as_tensor(t)
+        return broadcast(self.schedule.d_alpha(t) / self.schedule.alpha(t), x) * x
+
+    def diffusion(self, t: Time) -> Tensor:
+        """``g(t)`` of the forward SDE, in the shape of ``t``."""
+        t = as_tensor(t)
+        return self.schedule.sigma(t) * (-self.schedule.d_log_snr(t)).sqrt()
+
+    def reverse_drift(self, x: Tensor, t: Time, score: Tensor, eta: float = 1.0) -> Tensor:
+        """Drift of the reverse process with respect to ``dt`` (negative): ``f x - (1 + eta^2) / 2 g^2 score``.
+
+        ``eta = 1`` is the reverse SDE, whose diffusion is ``g``; ``eta = 0`` the probability-flow ODE; in between it is ``eta g``.
+        """
+        g = broadcast(self.diffusion(t), x)
+        return self.drift(x, t) - 0.5 * (1 + eta**2) * g**2 * score
+
+
+def posterior_coefficients(schedule: Schedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Factors of ``x_t`` and ``x_0`` in the mean of ``q(x_s | x_t, x_0)``, and its standard deviation."""
+    rest = -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))
+    sigma = schedule.sigma(s)
+    return (1 - rest).sqrt() * sigma / schedule.sigma(t), schedule.alpha(s) * rest, sigma * rest.sqrt()
