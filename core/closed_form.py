@@ -1,7 +1,8 @@
 r"""Denoisers that are exact: for a Gaussian, a mixture of Gaussians and a finite data set.
 
-They know the posterior, the score and the density of ``x_t`` in closed form, and so they are what samplers, likelihoods and
-inverse methods are tested against.  States are ``(B, *event)``; the parameters are flat, with ``D = prod(event)``.
+They know the posterior, the score and the density of ``x_t`` in closed form, and so they are what samplers,
+likelihoods and inverse methods are tested against.  States are ``(B, *event)``; the parameters are flat, with ``D =
+prod(event)``.
 """
 
 from abc import abstractmethod
@@ -25,7 +26,9 @@ class ClosedFormDenoiser(Denoiser):
     dim: int
 
     def forward(self, x_t: Tensor, t: Time, **condition: Tensor) -> GaussianPosterior:
-        """The exact posterior at time ``t`` (one, or one a sample); conditions are ignored, since the data do not depend on any."""
+        """The exact posterior at time ``t`` (one, or one a sample); conditions are ignored, since the data do not
+        depend on any.
+        """
         level = self.process.level(t)
         flat = self._flat(x_t)
         mean, variance = self._moments(flat, level.like(flat))
@@ -58,7 +61,8 @@ class GaussianDenoiser(ClosedFormDenoiser):
     r"""Exact for data ``N(mean, covariance)``.
 
     With ``covariance = U diag(l) U^T`` and ``w = alpha^2 l + sigma^2`` per eigen-direction:
-    ``E[x_0 | x_t] = mean + U diag(alpha l / w) U^T (x_t - alpha mean)``, ``Cov[x_0 | x_t] = U diag(l sigma^2 / w) U^T``.
+    ``E[x_0 | x_t] = mean + U diag(alpha l / w) U^T (x_t - alpha mean)``, ``Cov[x_0 | x_t] = U diag(l sigma^2 / w)
+    U^T``.
 
     Args:
         process: the forward process.
@@ -70,9 +74,8 @@ class GaussianDenoiser(ClosedFormDenoiser):
         super().__init__(process)
         self.dim = len(mean)
         if covariance.shape != (self.dim, self.dim):
-            raise ValueError(
-                f"covariance of shape {tuple(covariance.shape)}: expected {(self.dim, self.dim)}, as mean has {self.dim}"
-            )
+            expected = (self.dim, self.dim)
+            raise ValueError(f"covariance of shape {tuple(covariance.shape)}: expected {expected}, as mean has {self.dim}")
         if not torch.allclose(covariance, covariance.T, rtol=1e-6, atol=1e-9):
             raise ValueError("covariance is not symmetric: expected covariance == covariance.T")
         values, vectors = torch.linalg.eigh(covariance.double())
@@ -155,7 +158,9 @@ class MixtureDenoiser(ClosedFormDenoiser):
         self.register_buffer("stds", stds.double())
 
     def _parts(self, x: Tensor, level: Level) -> tuple[Tensor, Tensor, Tensor]:
-        """``w`` ``(B or 1, K)``, log of weight times density ``(B, K)`` and squared distances, in the precision of ``x``."""
+        """``w`` ``(B or 1, K)``, log of weight times density ``(B, K)`` and squared distances, in the precision of
+        ``x``.
+        """
         means, variances = self.means.to(x), self.stds.to(x) ** 2
         alpha, sigma = level.alpha, level.sigma
         w = alpha**2 * variances + sigma**2

@@ -1,7 +1,7 @@
 r"""Denoisers: what is believed about the clean data, given noisy data.
 
-A denoiser approximates ``p(x_0 | x_t)``.  It is called with a state and a time and answers with a posterior, whatever its
-network predicts.  Samplers, guidance and likelihoods use the posterior alone.
+A denoiser approximates ``p(x_0 | x_t)``.  It is called with a state and a time and answers with a posterior, whatever
+its network predicts.  Samplers, guidance and likelihoods use the posterior alone.
 
 A posterior over a Gaussian process holds ``mean = E[x_0 | x_t]`` and derives from it
 
@@ -40,7 +40,9 @@ class Posterior(ABC):
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate of ``x_0`` given ``x_t``; raises ``AttributeError`` where the denoiser does not know it."""
+        """Variance of each coordinate of ``x_0`` given ``x_t``; raises ``AttributeError`` where the denoiser does not
+        know it.
+        """
         raise AttributeError(f"{type(self).__name__} holds no variance: this denoiser estimates the mean alone")
 
     @property
@@ -101,8 +103,8 @@ class GaussianPosterior(Posterior):
 class LinearPosterior(Posterior):
     """A posterior whose mean is linear in a network's output: ``mean = p x_t + q F``, ``eps = r x_t + u F``.
 
-    The sums that samplers ask for are formed from ``x_t`` and ``F`` in one step, so that no factor blows up and then cancels
-    (``1 / alpha`` at high noise) and no intermediate tensor is made.
+    The sums that samplers ask for are formed from ``x_t`` and ``F`` in one step, so that no factor blows up and then
+    cancels (``1 / alpha`` at high noise) and no intermediate tensor is made.
 
     Args:
         x_t, process, level: as for `GaussianPosterior`.
@@ -123,8 +125,8 @@ class LinearPosterior(Posterior):
         p, q = self.linear.p, self.linear.q
         if p is None or q is None:
             raise ValueError(
-                f"prediction={self.parameterisation.prediction!r} at alpha = 0 (zero SNR): the noise says nothing about the "
-                "data there; predict v, x0 or flow, or start the grid below t = 1 (UniformLogSNR does)"
+                f"prediction={self.parameterisation.prediction!r} at alpha = 0 (zero SNR): noise says nothing about "
+                "the data there; predict v, x0 or flow, or start the grid below t = 1 (UniformLogSNR does)"
             )
         return p, q
 
@@ -192,13 +194,14 @@ class Denoiser(nn.Module, ABC):
 class NetworkDenoiser(Denoiser):
     """A denoiser made of a network and the meaning of its output.
 
-    The network is called as ``network(c_in x_t, c, **condition)``.  ``c_in`` brings the state to unit variance for data of standard
-    deviation ``sigma_data`` (Karras et al. 2022, table 1): ``c_in = 1 / sqrt(sigma^2 + alpha^2 sigma_data^2)``.  The noise level is
-    ``c = -log_snr / 8`` ``(B,)``, Karras's ``log(sigma / alpha) / 4``, held to [-2.5, 2.5]: beyond, the input is data or noise to
-    5e-5 and the network need not tell more.  Both depend on log-SNR alone, so that a trained network serves any schedule.
+    The network is called as ``network(c_in x_t, c, **condition)``.  ``c_in`` brings the state to unit variance for
+    data of standard deviation ``sigma_data`` (Karras et al. 2022, table 1): ``c_in = 1 / sqrt(sigma^2 + alpha^2
+    sigma_data^2)``.  The noise level is ``c = -log_snr / 8`` ``(B,)``, Karras's ``log(sigma / alpha) / 4``, held to
+    [-2.5, 2.5]: beyond, the input is data or noise to 5e-5 and the network need not tell more.  Both depend on
+    log-SNR alone, so that a trained network serves any schedule.
 
-    The network may run in low precision (autocast, or low-precision weights); the state and the posterior keep the precision of
-    ``x_t``.
+    The network may run in low precision (autocast, or low-precision weights); the state and the posterior keep the
+    precision of ``x_t``.
 
     Args:
         network: maps ``(B, *event)`` and ``(B,)`` to ``(B, *event)``.

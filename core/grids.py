@@ -1,11 +1,11 @@
 """Time grids: at which times a sampler stops on its way from noise to data.
 
-A grid is called with a number of steps and a process and answers with ``steps + 1`` falling times, float64 on the CPU.  It is
-apart from the sampler, so any sampler runs on any grid, and apart from the schedule: `UniformLogSNR` and `Karras` space noise
-levels and give the same levels under every schedule.
+A grid is called with a number of steps and a process and answers with ``steps + 1`` falling times, float64 on the
+CPU.  It is apart from the sampler, so any sampler runs on any grid, and apart from the schedule: `UniformLogSNR` and
+`Karras` space noise levels and give the same levels under every schedule.
 
-Where noise levels are spaced and the process reaches clean data (infinite log-SNR at ``t = 0``), the last time is 0 itself: one
-step from the lowest noise level to the data.
+Where noise levels are spaced and the process reaches clean data (infinite log-SNR at ``t = 0``), the last time is 0
+itself: one step from the lowest noise level to the data.
 """
 
 import math
@@ -88,7 +88,7 @@ def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
     start, stop = process.level(1.0).log_snr, process.level(0.0).log_snr
     if max(low, start) >= min(high, stop):
         raise ValueError(
-            f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g}; expected overlapping ranges"
+            f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g} only"
         )
     return max(low, start), min(high, stop)
 
@@ -104,8 +104,9 @@ def _times_of(values: Tensor, process: SDE, clean: bool) -> Tensor:
 class UniformLogSNR(Grid):
     """Evenly spaced log-SNR, the same noise levels under every schedule.
 
-    The spacing that Lu et al. 2022 (arXiv 2206.00927, section 4) use for high-order solvers.  The range is cut to what the
-    schedule covers.  A bound at the noisy end is what makes schedules of zero terminal SNR safe to start from.
+    The spacing that Lu et al. 2022 (arXiv 2206.00927, section 4) use for high-order solvers.  The range is cut to
+    what the schedule covers.  A bound at the noisy end is what makes schedules of zero terminal SNR safe to start
+    from.
 
     Args:
         low: log-SNR at the start; at -10 the data make up 0.7 % of the state's standard deviation.
@@ -128,10 +129,11 @@ class UniformLogSNR(Grid):
 
 @dataclass(frozen=True)
 class Karras(Grid):
-    """EDM's noise levels: ``sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho``, then 0.
+    """EDM's noise levels: ``sigma_i = (sigma_max^(1/rho) + i / (N - 1) (sigma_min^(1/rho) -
+    sigma_max^(1/rho)))^rho``, then 0.
 
-    Here ``sigma`` is the ratio ``sigma / alpha`` of the schedule.  Karras et al. 2022 (arXiv 2206.00364), eq. 5.  The range is cut to
-    what the schedule covers.
+    Here ``sigma`` is the ratio ``sigma / alpha`` of the schedule.  Karras et al. 2022 (arXiv 2206.00364), eq. 5.  The
+    range is cut to what the schedule covers.
 
     Args:
         sigma_min: last noise level before the data, positive.
@@ -167,7 +169,8 @@ class Times(Grid):
     """The times themselves, for grids that were searched for or come from elsewhere.
 
     Args:
-        values: falling times in [0, 1]; a run has ``len(values) - 1`` steps, and a sampler with another ``steps`` refuses.
+        values: falling times in [0, 1]; a run has ``len(values) - 1`` steps, and a sampler with another ``steps``
+            refuses.
     """
 
     values: tuple[float, ...]

@@ -1,16 +1,16 @@
 """Where randomness comes from: independent draws, draws seeded per sample, and Brownian paths.
 
-A sampler asks its noise source for the initial state and for one standard normal tensor a step.  Sources differ in what they
-promise:
+A sampler asks its noise source for the initial state and for one standard normal tensor a step.  Sources differ in
+what they promise:
 
 * `IndependentNoise`: torch's generator, on the state's own device; the fastest.
-* `SeededNoise`: sample ``i`` has a stream of its own that depends on ``(seed, i)`` alone, so the same sample comes out at any
-  batch size, on any device and on any number of processes.
-* `BrownianNoise`: as seeded, and the draws of a run are the increments of one Brownian path per sample, so that 20 and 40
-  steps see the same path and differ by discretisation error alone.
+* `SeededNoise`: sample ``i`` has a stream of its own that depends on ``(seed, i)`` alone, so the same sample comes
+  out at any batch size, on any device and on any number of processes.
+* `BrownianNoise`: as seeded, and the draws of a run are the increments of one Brownian path per sample, so that 20
+  and 40 steps see the same path and differ by discretisation error alone.
 
-Seeded draws are made in float32 on the CPU by Philox (Salmon et al. 2011), keyed by ``(seed, i)``: unlike a seed that is hashed
-to 32 bits, two samples never share a stream.
+Seeded draws are made in float32 on the CPU by Philox (Salmon et al. 2011), keyed by ``(seed, i)``: unlike a seed that
+is hashed to 32 bits, two samples never share a stream.
 """
 
 from abc import ABC, abstractmethod
@@ -38,7 +38,9 @@ class NoiseStream(ABC):
 
     @abstractmethod
     def draw(self, like: Tensor) -> Tensor:
-        """Standard normal tensor that belongs to no interval (the initial state, churn), shaped ``like`` ``(B, *event)``."""
+        """Standard normal tensor that belongs to no interval (the initial state, churn), shaped ``like`` ``(B,
+        *event)``.
+        """
 
     @abstractmethod
     def step(self, like: Tensor, t: float, s: float) -> Tensor:
@@ -107,9 +109,9 @@ class _SeededStream(NoiseStream):
 class BrownianNoise(NoiseSource):
     """Draws that are the increments of one Brownian path per sample, in process time.
 
-    The step from ``t`` to ``s`` gets ``(W(t) - W(s)) / sqrt(t - s)``.  ``W`` is built by Levy's midpoint construction down to
-    intervals of ``2^-depth``, within which it is linear; every value is a function of ``(seed, i, time)`` and independent of the
-    order of the questions.
+    The step from ``t`` to ``s`` gets ``(W(t) - W(s)) / sqrt(t - s)``.  ``W`` is built by Levy's midpoint construction
+    down to intervals of ``2^-depth``, within which it is linear; every value is a function of ``(seed, i, time)`` and
+    independent of the order of the questions.
 
     Args:
         seed: 0 or more.

@@ -2,9 +2,10 @@ r"""Training objectives: the denoising loss in every parameterisation.
 
     loss_i = w(t_i) |x_0 - mean(x_t, t_i)|^2 / D,        x_t = alpha x_0 + sigma eps,
 
-with ``t_i`` and the weight ``w`` free to choose (`training_times`, `weightings`).  For a denoiser whose mean is linear in its network's
-output ``F`` the same number is computed as ``w gain |F* - F|^2 / D`` (`Parameterisation`), which stays exact where signal or
-noise vanish and in low precision.  Sohl-Dickstein et al. 2015 (1503.03585), Ho et al. 2020 (2006.11239), Kingma and Gao 2023 (2303.00848).
+with ``t_i`` and the weight ``w`` free to choose (`training_times`, `weightings`).  For a denoiser whose mean is
+linear in its network's output ``F`` the same number is computed as ``w gain |F* - F|^2 / D`` (`Parameterisation`),
+which stays exact where signal or noise vanish and in low precision.  Sohl-Dickstein et al. 2015 (1503.03585), Ho et
+al. 2020 (2006.11239), Kingma and Gao 2023 (2303.00848).
 """
 
 from abc import ABC, abstractmethod
@@ -104,7 +105,7 @@ class DenoisingObjective(Objective):
 def _check(x0: Tensor, mask: Tensor | None) -> None:
     if x0.ndim < 2 or x0.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64 (autocast lowers the network alone)"
+            f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64"
         )
     # On a device this check would wait for it at every step; there the loss tells.
     if x0.device.type == "cpu" and not torch.compiler.is_compiling() and not x0.isfinite().all():

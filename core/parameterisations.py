@@ -1,6 +1,7 @@
 r"""What a network may predict, and how each prediction says what the data and the noise are.
 
-Write ``a``, ``s`` for ``alpha(t)``, ``sigma(t)``, ``n = sqrt(a^2 + s^2)`` and ``m = a + s``.  A network with output ``F`` means
+Write ``a``, ``s`` for ``alpha(t)``, ``sigma(t)``, ``n = sqrt(a^2 + s^2)`` and ``m = a + s``.  A network with output
+``F`` means
 
     x0 = p x_t + q F,        eps = r x_t + u F,
 
@@ -17,9 +18,9 @@ flow      eps - x0               Liu et al. 2023 (2209.03003), eq. 1            
 edm       `Parameterisation`     Karras et al. 2022 (2206.00364), eq. 7 and table 1   there, with sigma_data
 ========  =====================  ==================================================  =============================
 
-All are stated at the scale ``a^2 + s^2 = 1`` (flow at ``a + s = 1``), so a network's answer depends on log-SNR and not on the
-schedule that it is used with.  ``v``, ``flow`` and ``edm`` are finite at both ends; ``eps`` and ``score`` say nothing about ``x0``
-where ``a = 0``, and ``x0`` says nothing about ``eps`` where ``s = 0``.
+All are stated at the scale ``a^2 + s^2 = 1`` (flow at ``a + s = 1``), so a network's answer depends on log-SNR and
+not on the schedule that it is used with.  ``v``, ``flow`` and ``edm`` are finite at both ends; ``eps`` and ``score``
+say nothing about ``x0`` where ``a = 0``, and ``x0`` says nothing about ``eps`` where ``s = 0``.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ class Linear(NamedTuple):
 class Parameterisation:
     """One of the predictions of the module's table.
 
-    EDM's preconditioning is ``D = c_skip y + c_out F`` for ``y = x_t / a`` at noise ``s / a``: with ``w^2 = s^2 + a^2 sigma_data^2``,
+    EDM's preconditioning is ``D = c_skip y + c_out F`` for ``y = x_t / a`` at noise ``s / a``: with ``w^2 = s^2 + a^2
+    sigma_data^2``,
 
         x0 = (a sigma_data^2 / w^2) x_t + (s sigma_data / w) F,     F* = (s / sigma_data x0 - a sigma_data eps) / w,
 
@@ -96,7 +98,9 @@ class Parameterisation:
         return Linear(a * d * d / w2, s * d / w, s / w2, -a * d / w)
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
-        """``F*``, what the network should have predicted; shape of ``x0``. The level's tensors must be shaped like ``x0``."""
+        """``F*``, what the network should have predicted; shape of ``x0``. The level's tensors must be shaped like
+        ``x0``.
+        """
         a, s = level.alpha, level.sigma
         if self.prediction == "eps":
             return eps

@@ -1,6 +1,7 @@
 """The contract of a forward process: how data turn to noise.
 
-A forward process draws ``x_t`` given clean data ``x_0`` for times ``t`` in [0, 1], where 0 is data and 1 is noise.  It knows
+A forward process draws ``x_t`` given clean data ``x_0`` for times ``t`` in [0, 1], where 0 is data and 1 is noise.
+It knows
 
 * the marginal  ``q(x_t | x_0)``,
 * the posterior ``q(x_s | x_t, x_0)`` for ``s < t``, and
@@ -24,7 +25,9 @@ State = Tensor | dict[str, Tensor]
 
 
 def broadcast(coefficient: Tensor, like: Tensor) -> Tensor:
-    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``(B, *event)``, in the state's dtype."""
+    """View a coefficient of shape ``()`` or ``(B,)`` so that it multiplies a state ``(B, *event)``, in the state's
+    dtype.
+    """
     if coefficient.ndim == 0:
         return coefficient
     return coefficient.to(like.device, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
@@ -48,13 +51,17 @@ class Gaussian:
         return self.std**2
 
     def sample(self, noise: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``mean + std * noise``; the standard normal ``noise`` is drawn from ``generator`` when it is not given."""
+        """Draw ``mean + std * noise``; the standard normal ``noise`` is drawn from ``generator`` when it is not
+        given.
+        """
         if noise is None:
             noise = torch.randn(self.mean.shape, dtype=self.mean.dtype, device=self.mean.device, generator=generator)
         return self.mean + self.std * noise
 
     def log_prob(self, x: Tensor) -> Float[Tensor, "batch"]:
-        """Log-density of each sample in nats: ``-|x - mean|^2 / (2 std^2) - sum log std - (D / 2) log 2 pi``, shape ``(B,)``."""
+        """Log-density of each sample in nats: ``-|x - mean|^2 / (2 std^2) - sum log std - (D / 2) log 2 pi``, shape
+        ``(B,)``.
+        """
         std = self.std.expand_as(x)
         each = -0.5 * ((x - self.mean) / std) ** 2 - std.log() - 0.9189385332046727418
         return each.flatten(1).sum(1)

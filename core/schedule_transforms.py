@@ -18,10 +18,11 @@ __all__ = ["ShiftedSchedule", "TableSchedule", "ZeroTerminalSNR"]
 class TableSchedule(Schedule):
     r"""The schedule of a discrete-time model with given betas, such as DDPM's 1,000.
 
-    After step ``i = 0 ... T - 1`` the signal left is ``alpha_bar_i = prod_{j <= i} (1 - beta_j)`` (Ho et al. 2020, 2006.11239, eq. 4).
-    It stands at time ``t = (i + 1) / T``, and ``alpha(0) = 1``.  Between these times ``log alpha`` is linear, that is, the
-    rate is constant.  A last beta of 1 (zero terminal SNR) is allowed; ``alpha`` is linear over that last step.
-    `index` is the (fractional) position in the table, which networks trained on integer steps expect.
+    After step ``i = 0 ... T - 1`` the signal left is ``alpha_bar_i = prod_{j <= i} (1 - beta_j)`` (Ho et al. 2020,
+    2006.11239, eq. 4). It stands at time ``t = (i + 1) / T``, and ``alpha(0) = 1``.  Between these times ``log
+    alpha`` is linear, that is, the rate is constant.  A last beta of 1 (zero terminal SNR) is allowed; ``alpha`` is
+    linear over that last step. `index` is the (fractional) position in the table, which networks trained on integer
+    steps expect.
 
     Args:
         betas: the table, each in (0, 1), the last one in (0, 1].
@@ -127,11 +128,13 @@ class TableSchedule(Schedule):
 
 @dataclass(frozen=True)
 class ShiftedSchedule(Schedule):
-    """Another schedule with more noise: ``sigma / alpha`` is multiplied by ``shift``, so log-SNR falls by ``2 log shift``.
+    """Another schedule with more noise: ``sigma / alpha`` is multiplied by ``shift``, so log-SNR falls by ``2 log
+    shift``.
 
-    Larger pictures need more noise for the same loss of information: Hoogeboom et al. 2023 (arXiv 2301.11093), eq. 4, where
-    ``shift = size / base``.  On `FlowSchedule` it is ``t -> shift t / (1 + (shift - 1) t)`` (Esser et al. 2024, 2403.03206, eq. 23).
-    The scaling (variance preserving, exploding, flow) stays that of the schedule; one without a scaling becomes variance preserving.
+    Larger pictures need more noise for the same loss of information: Hoogeboom et al. 2023 (arXiv 2301.11093), eq. 4,
+    where ``shift = size / base``.  On `FlowSchedule` it is ``t -> shift t / (1 + (shift - 1) t)`` (Esser et al. 2024,
+    2403.03206, eq. 23). The scaling (variance preserving, exploding, flow) stays that of the schedule; one without a
+    scaling becomes variance preserving.
 
     Args:
         schedule: what is shifted.

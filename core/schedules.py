@@ -1,15 +1,17 @@
 r"""Noise schedules: how much signal and how much noise there is at time ``t``.
 
-A schedule gives ``x_t = alpha(t) x_0 + sigma(t) eps`` for ``t`` in [0, 1].  What matters about it is the logarithm of the
-signal-to-noise ratio,
+A schedule gives ``x_t = alpha(t) x_0 + sigma(t) eps`` for ``t`` in [0, 1].  What matters about it is the logarithm of
+the signal-to-noise ratio,
 
     log_snr(t) = log(alpha(t)^2 / sigma(t)^2),
 
-which falls strictly with ``t``; ``time(log_snr)`` is its inverse.  Two schedules with equal log-SNR differ by a scale alone.
-At the ends log-SNR may be infinite (``sigma(0) = 0``, ``alpha(1) = 0``); these are values, not errors, and nothing is
-clipped.  Formulas are written so that no difference of nearly equal numbers is taken (``expm1``, products of sines, ...).
+which falls strictly with ``t``; ``time(log_snr)`` is its inverse.  Two schedules with equal log-SNR differ by a scale
+alone. At the ends log-SNR may be infinite (``sigma(0) = 0``, ``alpha(1) = 0``); these are values, not errors, and
+nothing is clipped.  Formulas are written so that no difference of nearly equal numbers is taken (``expm1``, products
+of sines, ...).
 
-Every argument ``t`` is a float or a tensor of any shape; results have its shape, dtype and device (floats become float64).
+Every argument ``t`` is a float or a tensor of any shape; results have its shape, dtype and device (floats become
+float64).
 """
 
 import math
@@ -167,7 +169,8 @@ class SubVPSchedule(VPSchedule):
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
-    """Cosine schedule: ``alpha(t) = cos(a(t)) / cos(a(0))`` with ``a(t) = (pi / 2) (t + s) / (1 + s)``; variance preserving.
+    """Cosine schedule: ``alpha(t) = cos(a(t)) / cos(a(0))`` with ``a(t) = (pi / 2) (t + s) / (1 + s)``; variance
+    preserving.
 
     Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 17.  ``alpha(1) = 0``: the SNR at the end is exactly zero.
     With ``s = 0`` it is the trigonometric path ``alpha = cos(pi t / 2)``, ``sigma = sin(pi t / 2)``.
@@ -257,8 +260,8 @@ class PolynomialSchedule(Schedule):
 class SigmoidSchedule(Schedule):
     """Sigmoid schedule: ``alpha(t)^2`` falls like a logistic curve from 1 to 0; variance preserving.
 
-    ``alpha^2 = (S(end) - S(u)) / (S(end) - S(start))`` with ``u = start + t (end - start)`` and ``S(u) = 1 / (1 + e^(-u / tau))``.
-    Jabri et al. 2023 (arXiv 2212.11972), algorithm 4.  ``alpha(1) = 0``.
+    ``alpha^2 = (S(end) - S(u)) / (S(end) - S(start))`` with ``u = start + t (end - start)`` and ``S(u) = 1 / (1 +
+    e^(-u / tau))``. Jabri et al. 2023 (arXiv 2212.11972), algorithm 4.  ``alpha(1) = 0``.
 
     Args:
         start: where on the logistic curve ``t = 0`` lies.
@@ -312,9 +315,11 @@ class SigmoidSchedule(Schedule):
 
 @dataclass(frozen=True)
 class VESchedule(Schedule):
-    """Variance-exploding schedule with geometric noise: ``alpha = 1``, ``sigma(t) = sigma_min (sigma_max / sigma_min)^t``.
+    """Variance-exploding schedule with geometric noise: ``alpha = 1``, ``sigma(t) = sigma_min (sigma_max /
+    sigma_min)^t``.
 
-    Song et al. 2021 (arXiv 2011.13456), eq. 30 and appendix C.  ``sigma(0) = sigma_min``: a little noise stays in the data.
+    Song et al. 2021 (arXiv 2011.13456), eq. 30 and appendix C.  ``sigma(0) = sigma_min``: a little noise stays in the
+    data.
 
     Args:
         sigma_min: noise at ``t = 0``, positive.
@@ -389,7 +394,8 @@ class EDMSchedule(Schedule):
 class FlowSchedule(Schedule):
     """Rectified flow's straight path: ``alpha = 1 - t``, ``sigma = t``.
 
-    Liu et al. 2023 (arXiv 2209.03003), eq. 1; Lipman et al. 2023 (2210.02747), eq. 20 with ``sigma_min = 0`` (time reversed).
+    Liu et al. 2023 (arXiv 2209.03003), eq. 1; Lipman et al. 2023 (2210.02747), eq. 20 with ``sigma_min = 0`` (time
+    reversed).
     """
 
     scaling: ClassVar[Literal["vp", "ve", "flow", "none"]] = "flow"

@@ -1,22 +1,22 @@
 r"""Gaussian forward processes: ``x_t = alpha(t) x_0 + sigma(t) eps`` and the diffusion that has these marginals.
 
-Any schedule defines one linear SDE ``dx = f(t) x dt + g(t) dw`` (Kingma et al. 2021, 2107.00630, eqs. 26-28; Song et al. 2021,
-2011.13456) with
+Any schedule defines one linear SDE ``dx = f(t) x dt + g(t) dw`` (Kingma et al. 2021, 2107.00630, eqs. 26-28; Song et
+al. 2021, 2011.13456) with
 
     f(t)   = d log alpha / dt,
     g(t)^2 = d sigma^2 / dt - 2 f(t) sigma^2 = -sigma^2 d log_snr / dt,
 
 so variance-preserving, variance-exploding, sub-variance-preserving and rectified-flow processes are one class with
-different schedules.  Run backwards with score ``s``, and with stochasticity ``eta`` free to choose (Song et al., eqs. 6 and 13;
-Albergo et al. 2023, 2303.08797),
+different schedules.  Run backwards with score ``s``, and with stochasticity ``eta`` free to choose (Song et al., eqs.
+6 and 13; Albergo et al. 2023, 2303.08797),
 
     dx = [f x - (1 + eta^2) / 2 g^2 s] dt + eta g dw,
 
 which is the reverse SDE at ``eta = 1`` and the probability-flow ODE at ``eta = 0``.
 
-What will join this module without a change of shape: matrix-valued schedules (critically damped Langevin), as a process whose
-level holds a 2 x 2 block per coordinate in the place of ``alpha`` and ``sigma``; bridges between two data sets, as a process
-whose marginal takes both ends of the pair.
+What will join this module without a change of shape: matrix-valued schedules (critically damped Langevin), as a
+process whose level holds a 2 x 2 block per coordinate in the place of ``alpha`` and ``sigma``; bridges between two
+data sets, as a process whose marginal takes both ends of the pair.
 """
 
 from typing import NamedTuple
@@ -69,8 +69,9 @@ class SDE(Process):
     def level(self, t: Time) -> Level:
         """The coefficients at ``t``.
 
-        A float, or a tensor of no dimensions on the CPU, gives floats, computed once in float64 and remembered, so that a
-        sampling loop costs no tensor operations here and nothing waits for the device.  A tensor ``(B,)`` gives tensors.
+        A float, or a tensor of no dimensions on the CPU, gives floats, computed once in float64 and remembered, so
+        that a sampling loop costs no tensor operations here and nothing waits for the device.  A tensor ``(B,)``
+        gives tensors.
         """
         if isinstance(t, Tensor) and (t.ndim > 0 or torch.compiler.is_compiling() or t.device.type != "cpu"):
             return Level(t, self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.log_snr(t))
@@ -103,7 +104,8 @@ class SDE(Process):
 
         mean ``sqrt(e) (sigma_s / sigma_t) x_t + alpha_s (1 - e) x_0`` and variance ``sigma_s^2 (1 - e)``
 
-        (Ho et al. 2020, 2006.11239, eqs. 6-7; Kingma et al. 2021, 2107.00630, eqs. 32-33, rewritten so that the ends are regular).
+        (Ho et al. 2020, 2006.11239, eqs. 6-7; Kingma et al. 2021, 2107.00630, eqs. 32-33, rewritten so that the ends
+        are regular).
         """
         s, t = as_tensor(s), as_tensor(t)
         ratio_x, ratio_x0, std = posterior_coefficients(self.schedule, t, s)
@@ -123,7 +125,8 @@ class SDE(Process):
     def reverse_drift(self, x: Tensor, t: Time, score: Tensor, eta: float = 1.0) -> Tensor:
         """Drift of the reverse process with respect to ``dt`` (negative): ``f x - (1 + eta^2) / 2 g^2 score``.
 
-        ``eta = 1`` is the reverse SDE, whose diffusion is ``g``; ``eta = 0`` the probability-flow ODE; in between it is ``eta g``.
+        ``eta = 1`` is the reverse SDE, whose diffusion is ``g``; ``eta = 0`` the probability-flow ODE; in between it
+        is ``eta g``.
         """
         g = broadcast(self.diffusion(t), x)
         return self.drift(x, t) - 0.5 * (1 + eta**2) * g**2 * score

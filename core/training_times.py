@@ -17,7 +17,9 @@ class TrainingTimes(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
-        """Times ``(batch,)`` in [0, 1], float64 on the generator's device (CPU without one), and factors on the loss, ``(batch,)`` or 1."""
+        """Times ``(batch,)`` in [0, 1], float64 on the generator's device (CPU without one), and factors on the loss,
+        ``(batch,)`` or 1.
+        """
 
     def update(self, times: Tensor, losses: Tensor) -> None:
         """Learn from the losses ``(B,)`` seen at ``times`` ``(B,)``; most rules have nothing to learn."""
@@ -36,7 +38,8 @@ class UniformTimes(TrainingTimes):
 
 
 class StratifiedTimes(TrainingTimes):
-    """Times spread evenly over a batch: ``t_i = (u + i / B) mod 1`` with one uniform ``u``; lowers the variance of the loss.
+    """Times spread evenly over a batch: ``t_i = (u + i / B) mod 1`` with one uniform ``u``; lowers the variance of
+    the loss.
 
     Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.
     """
@@ -65,7 +68,8 @@ class DiscreteTimes(TrainingTimes):
 
 
 class LogNormalTimes(TrainingTimes):
-    """Noise levels with ``log(sigma / alpha) ~ N(mean, std^2)``. The density is part of the objective; the loss is not corrected for it.
+    """Noise levels with ``log(sigma / alpha) ~ N(mean, std^2)``. The density is part of the objective; the loss is
+    not corrected for it.
 
     Karras et al. 2022 (arXiv 2206.00364), table 1.
 
@@ -90,9 +94,9 @@ class LogNormalTimes(TrainingTimes):
 class ImportanceTimes(TrainingTimes):
     """Times drawn where the loss is large: in bin ``k`` with probability ``p_k`` proportional to ``sqrt(E[L_k^2])``.
 
-    The loss is divided by ``p_k`` times the number of bins.  Second moments are those of the last ``history`` losses of each bin; until
-    every bin has that many, times are uniform.  Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 18 and section 3.3.  Losses of all
-    processes count when training runs on several.
+    The loss is divided by ``p_k`` times the number of bins.  Second moments are those of the last ``history`` losses
+    of each bin; until every bin has that many, times are uniform.  Nichol and Dhariwal 2021 (arXiv 2102.09672), eq.
+    18 and section 3.3.  Losses of all processes count when training runs on several.
 
     Args:
         bins: number of equal intervals of time.

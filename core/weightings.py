@@ -1,8 +1,9 @@
 r"""Loss weightings: how much the error at each noise level counts.
 
-Every weighting is stated for the squared error of the clean data, ``w(t) |x_0 - mean|^2``; objectives turn it into the weight of
-what the network predicts.  They are returned as logarithms, since SNR spans twenty orders of magnitude.  With ``l = log_snr``
-and the gains of `Parameterisation.log_gain`, equal weight on eps is ``e^l``, on v ``1 + e^l``, on x0 1.
+Every weighting is stated for the squared error of the clean data, ``w(t) |x_0 - mean|^2``; objectives turn it into
+the weight of what the network predicts.  They are returned as logarithms, since SNR spans twenty orders of magnitude.
+With ``l = log_snr`` and the gains of `Parameterisation.log_gain`, equal weight on eps is ``e^l``, on v ``1 + e^l``,
+on x0 1.
 """
 
 import math
@@ -93,7 +94,8 @@ class MinSNRWeighting(Weighting):
 
 @dataclass(frozen=True)
 class EDMWeighting(Weighting):
-    """Weight ``(sigma^2 + sigma_data^2) / (sigma sigma_data)^2`` at noise ``sigma / alpha``: equal weight on EDM's network output.
+    """Weight ``(sigma^2 + sigma_data^2) / (sigma sigma_data)^2`` at noise ``sigma / alpha``: equal weight on EDM's
+    network output.
 
     Karras et al. 2022 (arXiv 2206.00364), table 1 and appendix B.6.
 
@@ -112,7 +114,8 @@ class EDMWeighting(Weighting):
 
 @dataclass(frozen=True)
 class LikelihoodWeighting(Weighting):
-    """Weight ``-dSNR/dt / 2``, for which the expected loss is the variational bound's diffusion term, in nats per coordinate.
+    """Weight ``-dSNR/dt / 2``, for which the expected loss is the variational bound's diffusion term, in nats per
+    coordinate.
 
     Song et al. 2021 (arXiv 2101.09258), theorem 1; Kingma et al. 2021 (2107.00630), eq. 14.
     """

@@ -17,22 +17,25 @@ _KEPT = frozenset({"mask"})
 class ClassifierFreeGuidance(Denoiser):
     r"""Moves the posterior mean away from the unconditional one: ``mean_u + scale (mean_c - mean_u)``.
 
-    Ho and Salimans 2022 (arXiv 2207.12598), eq. 6, for posterior means (the same for eps, score and v, which are affine in the
-    mean).  ``scale = 1`` is the conditional denoiser, 0 the unconditional, above 1 trades variety for agreement.
+    Ho and Salimans 2022 (arXiv 2207.12598), eq. 6, for posterior means (the same for eps, score and v, which are
+    affine in the mean).  ``scale = 1`` is the conditional denoiser, 0 the unconditional, above 1 trades variety for
+    agreement.
 
-    Outside of ``interval`` the conditional denoiser alone is used (Kynkäänniemi et al. 2024, 2404.07724), at half the cost.  With
-    ``rescale = phi`` the guided mean is scaled towards the conditional mean's standard deviation over each sample's coordinates,
-    ``phi std_c / std_g + 1 - phi`` (Lin et al. 2024, 2305.08891, eqs. 15-16); where the guided mean is constant it is left alone.
+    Outside of ``interval`` the conditional denoiser alone is used (Kynkäänniemi et al. 2024, 2404.07724), at half the
+    cost.  With ``rescale = phi`` the guided mean is scaled towards the conditional mean's standard deviation over
+    each sample's coordinates, ``phi std_c / std_g + 1 - phi`` (Lin et al. 2024, 2305.08891, eqs. 15-16); where the
+    guided mean is constant it is left alone.
 
-    The unconditional call leaves out the conditions, all but ``mask``.  Integer conditions (labels) become -1, "no label", and both
-    calls are one batch of twice the size.
+    The unconditional call leaves out the conditions, all but ``mask``.  Integer conditions (labels) become -1, "no
+    label", and both calls are one batch of twice the size.
 
     Args:
         denoiser: trained with conditions dropped now and then.
         scale: strength of guidance.
         interval: times within which guidance acts, ``(low, high)``, ends included.
         rescale: ``phi``, 0 to 1.
-        unconditional: conditions of the unconditional call, for denoisers with a null condition of their own (a negative prompt).
+        unconditional: conditions of the unconditional call, for denoisers with a null condition of their own (a
+            negative prompt).
     """
 
     def __init__(
@@ -68,7 +71,9 @@ class ClassifierFreeGuidance(Denoiser):
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
 
     def _active(self, t: Time) -> bool | Tensor:
-        """Whether guidance acts at ``t``; a tensor when there is a time per sample, always True for the whole interval."""
+        """Whether guidance acts at ``t``; a tensor when there is a time per sample, always True for the whole
+        interval.
+        """
         low, high = self.interval
         if (low, high) == (0.0, 1.0):
             return True

@@ -17,10 +17,10 @@ __all__ = ["DDIM", "DDPM"]
 class DDPM(LinearSampler):
     r"""Ancestral sampling: draw from ``q(x_s | x_t, x_0 = mean)``, or with the larger of DDPM's two variances.
 
-    With ``e = SNR(t) / SNR(s)``: the mean is ``sqrt(e) (sigma_s / sigma_t) x_t + alpha_s (1 - e) mean``; the variance is
-    ``sigma_s^2 (1 - e)`` ("small", the posterior's, right when the data are one point) or ``sigma_t^2 (1 - e)`` ("large", the forward
-    step's, right when the data are standard normal).  The step to clean data adds no noise.
-    Ho et al. 2020 (arXiv 2006.11239), eqs. 6-7 and section 3.2.  Converges at order 1.
+    With ``e = SNR(t) / SNR(s)``: the mean is ``sqrt(e) (sigma_s / sigma_t) x_t + alpha_s (1 - e) mean``; the variance
+    is ``sigma_s^2 (1 - e)`` ("small", the posterior's, right when the data are one point) or ``sigma_t^2 (1 - e)``
+    ("large", the forward step's, right when the data are standard normal).  The step to clean data adds no noise. Ho
+    et al. 2020 (arXiv 2006.11239), eqs. 6-7 and section 3.2.  Converges at order 1.
 
     Args:
         variance: "small" or "large".
@@ -46,11 +46,12 @@ class DDPM(LinearSampler):
 
 @dataclass(frozen=True)
 class DDIM(LinearSampler):
-    r"""DDIM: ``x_s = alpha_s mean + sqrt(sigma_s^2 - g^2) eps + g z`` with ``g = eta sigma_s sqrt(1 - SNR(t) / SNR(s))``.
+    r"""DDIM: ``x_s = alpha_s mean + sqrt(sigma_s^2 - g^2) eps + g z`` with ``g = eta sigma_s sqrt(1 - SNR(t) /
+    SNR(s))``.
 
-    Song et al. 2021 (arXiv 2010.02502), eqs. 12 and 16.  ``eta = 0`` is deterministic, the exact solution of the probability-flow
-    ODE for a constant mean, and equals `Euler` and `DPMSolver` of order 1; ``eta = 1`` is `DDPM` with the small variance.
-    Converges at order 1.
+    Song et al. 2021 (arXiv 2010.02502), eqs. 12 and 16.  ``eta = 0`` is deterministic, the exact solution of the
+    probability-flow ODE for a constant mean, and equals `Euler` and `DPMSolver` of order 1; ``eta = 1`` is `DDPM`
+    with the small variance. Converges at order 1.
 
     Args:
         eta: share of DDPM's noise, 0 to 1.

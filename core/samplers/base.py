@@ -1,14 +1,14 @@
 r"""The engine of every sampler: time, noise, masks, progress, callbacks and history in one place.
 
-A sampler is a frozen dataclass of settings.  It turns times into a plan (coefficients, float64 on the CPU, before the loop) and
-says how one step follows from posteriors; the loop below owns the rest and nothing of a run outlives it.
+A sampler is a frozen dataclass of settings.  It turns times into a plan (coefficients, float64 on the CPU, before the
+loop) and says how one step follows from posteriors; the loop below owns the rest and nothing of a run outlives it.
 
 Most methods move by a linear rule,
 
     x_s = a x_t + b_0 mean_t + b_1 mean_{previous} + ... + g z,
 
-with the posterior means of this and earlier steps and standard normal ``z``; for these (`LinearSampler`) the coefficients are all
-that has to be said.
+with the posterior means of this and earlier steps and standard normal ``z``; for these (`LinearSampler`) the
+coefficients are all that has to be said.
 """
 
 from abc import ABC, abstractmethod
@@ -30,7 +30,9 @@ Row = Sequence[float | Tensor]
 
 
 class SampleStep(NamedTuple):
-    """What a callback sees after a step: its number, their count, the times, the new state and the posterior mean at ``t``."""
+    """What a callback sees after a step: its number, their count, the times, the new state and the posterior mean at
+    ``t``.
+    """
 
     index: int
     steps: int
@@ -65,8 +67,8 @@ class Sampler(ABC):
     Args:
         steps: number of steps, at least 1.
         grid: chooses the times.
-        denoise: replace the last state by its posterior mean, at the cost of one more evaluation: for schedules that keep some
-            noise at ``t = 0``.
+        denoise: replace the last state by its posterior mean, at the cost of one more evaluation: for schedules that
+            keep some noise at ``t = 0``.
     """
 
     steps: int = 50
@@ -124,9 +126,11 @@ class Sampler(ABC):
         Args:
             denoiser: says what the clean data may be.
             shape: ``(B, *event)``.
-            seed: makes sample ``i`` of the call a function of ``(seed, first + i)`` alone; the same as ``noise=SeededNoise(seed)``.
+            seed: makes sample ``i`` of the call a function of ``(seed, first + i)`` alone; the same as
+                ``noise=SeededNoise(seed)``.
             noise: where draws come from; by default torch's global generator.
-            x: state at the grid's first time to start from, shape ``shape``, float32 or wider; by default noise of that level.
+            x: state at the grid's first time to start from, shape ``shape``, float32 or wider; by default noise of
+                that level.
             condition: tensors for the denoiser, by name.
             mask: ``(B, N)``, True where the first event axis is real; the rest of the state stays zero.
             first: number of the first sample, for runs in parts.
@@ -134,7 +138,8 @@ class Sampler(ABC):
             callback: called after each step with a `SampleStep`.
 
         Returns:
-            States at the grid's last time, in the dtype and on the device of ``x`` (default: the denoiser's device, float32).
+            States at the grid's last time, in the dtype and on the device of ``x`` (default: the denoiser's device,
+            float32).
 
         Raises:
             ValueError: for shapes that do not fit, a state with NaN, or a seed together with a noise source.
@@ -174,7 +179,8 @@ class Sampler(ABC):
             denoiser: as in `sample`.
             x: state at ``t``, ``(B, *event)``.
             t, s: times, floats or float64 tensors of no dimensions, ``s < t``.
-            noise: standard normal, shape of ``x``; drawn from torch's generator when the step needs it and it is not given.
+            noise: standard normal, shape of ``x``; drawn from torch's generator when the step needs it and it is not
+                given.
             previous: for multistep methods, times and posterior means of earlier steps, the latest first.
             condition: tensors for the denoiser, by name.
         """

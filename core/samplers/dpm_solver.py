@@ -1,11 +1,14 @@
 r"""DPM-Solver++ multistep, orders 1 to 3, for the ODE and the SDE.
 
-Write ``l = log(alpha / sigma)`` (half of log-SNR) and ``h = l_s - l_t``.  With stochasticity ``eta`` the reverse process is solved
-exactly but for the posterior mean ``m(l)`` (Lu et al. 2022, 2211.01095, eqs. 8 and 13; Gonzalez et al. 2023, 2305.14267),
+Write ``l = log(alpha / sigma)`` (half of log-SNR) and ``h = l_s - l_t``.  With stochasticity ``eta`` the reverse
+process is solved exactly but for the posterior mean ``m(l)`` (Lu et al. 2022, 2211.01095, eqs. 8 and 13; Gonzalez et
+al. 2023, 2305.14267),
 
-    x_s = (sigma_s / sigma_t) e^(-eta h) x_t + alpha_s int_0^1 H e^(-H (1 - u)) m(l_t + u h) du + sigma_s sqrt(1 - e^(-2 eta h)) z,
+    x_s = (sigma_s / sigma_t) e^(-eta h) x_t + alpha_s int_0^1 H e^(-H (1 - u)) m(l_t + u h) du + sigma_s sqrt(1 -
+    e^(-2 eta h)) z,
 
-with ``H = (1 + eta) h``.  The mean is replaced by the polynomial through its last values.  The integrals of ``1, u, u^2`` are
+with ``H = (1 + eta) h``.  The mean is replaced by the polynomial through its last values.  The integrals of ``1, u,
+u^2`` are
 
     I_0 = 1 - e^(-H),     I_1 = 1 - I_0 / H,     I_2 = 1 - 2 I_1 / H.
 """
@@ -27,16 +30,18 @@ __all__ = ["DPMSolver"]
 class DPMSolver(LinearSampler):
     r"""DPM-Solver++ multistep ("2M" at order 2, "3M" at order 3), deterministic or stochastic.
 
-    One evaluation a step.  Steps from pure noise and to clean data (infinite ``h``) are of order 1.  The first step has no past and is
-    of order 1 too, which costs the second order nothing; for order 3 it would, so there (``eta = 0``) the first step is a midpoint step
-    of order 2 with one more evaluation.  Lu et al. 2022 (arXiv 2211.01095), algorithm 2; see the module's text.
+    One evaluation a step.  Steps from pure noise and to clean data (infinite ``h``) are of order 1.  The first step
+    has no past and is of order 1 too, which costs the second order nothing; for order 3 it would, so there (``eta =
+    0``) the first step is a midpoint step of order 2 with one more evaluation.  Lu et al. 2022 (arXiv 2211.01095),
+    algorithm 2; see the module's text.
 
     Args:
         order: 1, 2 or 3.  Order 1 with ``eta = 0`` is `DDIM`.
         eta: 0 is the ODE, 1 the SDE ("SDE-DPM-Solver++").
-        form: "paper": order 2 as in the paper's algorithm 2, which takes the midpoint of the linear part (``I_0 / 2`` for ``I_1``);
-            "exact": with ``I_1`` itself (order 3 is exact in both); "released": the formulas of the authors' released code, which halve the
-            quadratic term and start at order 1, and so fall to second order; for comparison with libraries that follow it.
+        form: "paper": order 2 as in the paper's algorithm 2, which takes the midpoint of the linear part (``I_0 / 2``
+            for ``I_1``); "exact": with ``I_1`` itself (order 3 is exact in both); "released": the formulas of the
+            authors' released code, which halve the quadratic term and start at order 1, and so fall to second order;
+            for comparison with libraries that follow it.
     """
 
     steps: int = 20
@@ -78,8 +83,9 @@ class DPMSolver(LinearSampler):
     def _weights(self, h: Tensor) -> Tensor:
         """Weights of ``m_0, m_1, m_2`` in the integral, ``(N, order)``.
 
-        With Newton's form ``m(u) = m_0 + u D + u (u + h_1 / h) F`` of the polynomial through the means at ``u = 0``, ``-h_1 / h`` and
-        ``-(h_1 + h_2) / h``.  A step that has no such past has an infinite ``h_1`` or ``h_2``, so ``D`` and ``F`` vanish.
+        With Newton's form ``m(u) = m_0 + u D + u (u + h_1 / h) F`` of the polynomial through the means at ``u = 0``,
+        ``-h_1 / h`` and ``-(h_1 + h_2) / h``.  A step that has no such past has an infinite ``h_1`` or ``h_2``, so
+        ``D`` and ``F`` vanish.
         """
         h1, h2 = _previous(h, 1), _previous(h, 2)
         big_h = (1 + self.eta) * h

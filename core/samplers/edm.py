@@ -18,9 +18,10 @@ __all__ = ["EDMSampler"]
 class EDMSampler(Sampler):
     r"""EDM's stochastic sampler: before each Heun step, raise the noise level a little by adding noise.
 
-    With ``r = sigma / alpha``: ``r_hat = r (1 + gamma)``, ``gamma = min(churn / N, sqrt 2 - 1)`` where ``r_min <= r <= r_max`` and 0
-    elsewhere; ``y_hat = y + sqrt(r_hat^2 - r^2) noise_scale z``; then Heun from ``r_hat`` to the next level.
-    Karras et al. 2022 (arXiv 2206.00364), algorithm 2.  ``churn = 0`` is `Heun`.  Converges at order 2 for a fixed churn.
+    With ``r = sigma / alpha``: ``r_hat = r (1 + gamma)``, ``gamma = min(churn / N, sqrt 2 - 1)`` where ``r_min <= r
+    <= r_max`` and 0 elsewhere; ``y_hat = y + sqrt(r_hat^2 - r^2) noise_scale z``; then Heun from ``r_hat`` to the
+    next level. Karras et al. 2022 (arXiv 2206.00364), algorithm 2.  ``churn = 0`` is `Heun`.  Converges at order 2
+    for a fixed churn.
 
     Args:
         churn: ``S_churn``, at least 0; noise added over the run.
@@ -53,7 +54,9 @@ class EDMSampler(Sampler):
         return steps + int((self.plan(process, self.grid(steps, process))[:, -1] != 0).sum()) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: time ``t_hat``, factor of ``x``, factor of the churn noise, and Heun's row from ``t_hat`` to ``s``."""
+        """Columns: time ``t_hat``, factor of ``x``, factor of the churn noise, and Heun's row from ``t_hat`` to
+        ``s``.
+        """
         schedule, t, s = process.schedule, times[:-1], times[1:]
         alpha, ratio = schedule.alpha(t), schedule.sigma(t) / schedule.alpha(t)
         churned = ratio.isfinite() & (ratio >= self.r_min) & (ratio <= self.r_max)

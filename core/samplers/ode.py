@@ -1,7 +1,7 @@
 r"""Euler and Heun for the probability-flow ODE in EDM's variables.
 
-With ``y = x / alpha`` and ``r = sigma / alpha`` the ODE is ``dy / dr = eps(y, r)`` (Karras et al. 2022, 2206.00364, eq. 3), under every
-schedule.
+With ``y = x / alpha`` and ``r = sigma / alpha`` the ODE is ``dy / dr = eps(y, r)`` (Karras et al. 2022, 2206.00364,
+eq. 3), under every schedule.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ __all__ = ["Euler", "Heun"]
 
 
 def euler_coefficients(process: SDE, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of ``x_t`` and ``mean`` in Euler's step ``x_s = alpha_s (y + (r_s - r_t) eps) = alpha_s mean + sigma_s eps``."""
+    """Factors of ``x_t`` and ``mean`` in Euler's step ``x_s = alpha_s (y + (r_s - r_t) eps) = alpha_s mean + sigma_s
+    eps``.
+    """
     schedule, t, s = process.schedule, times[:-1], times[1:]
     a = schedule.sigma(s) / schedule.sigma(t)
     return a, schedule.alpha(s) - a * schedule.alpha(t)
@@ -25,8 +27,8 @@ def euler_coefficients(process: SDE, times: Tensor) -> tuple[Tensor, Tensor]:
 def heun_gain(process: SDE, times: Tensor) -> Tensor:
     """Half of ``alpha_s (r_s - r_t)``, the factor of Heun's correction; zero where the step must stay Euler's.
 
-    That is the step to clean data, where the slope does not exist, and the step from pure noise (``alpha_t = 0``), where ``r`` is
-    infinite and the correction undefined.
+    That is the step to clean data, where the slope does not exist, and the step from pure noise (``alpha_t = 0``),
+    where ``r`` is infinite and the correction undefined.
     """
     schedule, t, s = process.schedule, times[:-1], times[1:]
     gain = 0.5 * (schedule.sigma(s) - schedule.alpha(s) * schedule.sigma(t) / schedule.alpha(t))
@@ -37,8 +39,8 @@ def heun_gain(process: SDE, times: Tensor) -> Tensor:
 class Euler(LinearSampler):
     """Euler's method: ``x_s = alpha_s mean + sigma_s eps``.
 
-    Karras et al. 2022 (arXiv 2206.00364), algorithm 1 without its correction; equal to `DDIM` with ``eta = 0``.  On rectified flow's
-    straight path it is Euler's method in time as well.  Converges at order 1.
+    Karras et al. 2022 (arXiv 2206.00364), algorithm 1 without its correction; equal to `DDIM` with ``eta = 0``.  On
+    rectified flow's straight path it is Euler's method in time as well.  Converges at order 1.
     """
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
@@ -50,8 +52,8 @@ class Euler(LinearSampler):
 class Heun(Sampler):
     """Heun's method: an Euler step, then the mean of the slopes at both of its ends.
 
-    Karras et al. 2022 (arXiv 2206.00364), algorithm 1.  Two evaluations a step, one in the step to clean data.  Converges at
-    order 2.
+    Karras et al. 2022 (arXiv 2206.00364), algorithm 1.  Two evaluations a step, one in the step to clean data.
+    Converges at order 2.
     """
 
     order = 2

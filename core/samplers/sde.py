@@ -16,11 +16,12 @@ __all__ = ["EulerMaruyama"]
 class EulerMaruyama(LinearSampler):
     r"""Euler-Maruyama on the reverse SDE ``dx = [f x - (1 + eta^2) / 2 g^2 score] dt + eta g dw``.
 
-    Song et al. 2021 (arXiv 2011.13456), eq. 6 and appendix G, with the stochasticity free (Albergo et al. 2023, 2303.08797).  Converges
-    at order 1 in the moments and, under a `BrownianNoise`, along paths.
+    Song et al. 2021 (arXiv 2011.13456), eq. 6 and appendix G, with the stochasticity free (Albergo et al. 2023,
+    2303.08797).  Converges at order 1 in the moments and, under a `BrownianNoise`, along paths.
 
-    Two steps are taken through ``q(x_s | x_t, x_0 = mean)`` instead, since the SDE has no finite step there: the one from pure noise
-    (``alpha_t = 0``, infinite drift) and the one to clean data (``sigma_s = 0``), which returns the mean.
+    Two steps are taken through ``q(x_s | x_t, x_0 = mean)`` instead, since the SDE has no finite step there: the one
+    from pure noise (``alpha_t = 0``, infinite drift) and the one to clean data (``sigma_s = 0``), which returns the
+    mean.
 
     Args:
         eta: stochasticity, at least 0; 1 is the reverse SDE, 0 the probability-flow ODE.
