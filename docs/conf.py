@@ -22,12 +22,11 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates"]
 templates_path = ["_templates"]
 
-# Pages are run afresh in every build; a cell that fails, or prints to stderr, fails the build.
+# Pages are run afresh in every build; a cell that fails, fails the build. Training reports on stderr.
 nb_execution_mode = "force"
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_output_stderr = "error"
 nb_merge_streams = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
