@@ -1,0 +1,70 @@
+"""On the CPU a sample's result is the same bit for bit at any batch size, so that seeds can be per sample."""
+
+import pytest
+import torch
+from torch import nn
+
+from ornstein.core.nn import MLP, DiT, Linear, Pointwise, UNet
+
+NETWORKS = {
+    "unet-1d": (lambda: UNet(2, 1, classes=4, context_width=6, widths=(16, 32, 64)), (2, 21)),
+    "unet-2d": (lambda: UNet(1, 2, classes=4, context_width=6, widths=(16, 32, 64)), (1, 14, 14)),
+    "unet-3d": (
+        lambda: UNet(1, 3, classes=4, context_width=6, widths=(8, 16), depths=(1, 1), attention=(False, True)),
+        (1, 4, 5, 6),
+    ),
+    "dit-1d": (lambda: DiT(2, 1, classes=4, context_width=6, patch=4, width=64, depth=2), (2, 10)),
+    "dit-2d": (lambda: DiT(1, 2, classes=4, context_width=6, patch=2, width=64, depth=2), (1, 8, 8)),
+    "dit-3d": (lambda: DiT(1, 3, classes=4, context_width=6, patch=2, width=64, depth=2), (1, 4, 5, 6)),
+    "mlp": (lambda: MLP(2, classes=4, width=64, depth=2), (2,)),
+}
+
+
+@pytest.fixture(params=[1, 2], ids=["one-thread", "two-threads"])
+def threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_batch_size_does_not_change_a_sample(name, threads):
+    torch.manual_seed(0)
+    make, event = NETWORKS[name]
+    network = make().eval()
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x, c = torch.randn(64, *event), 4 * torch.rand(64) - 2
+    condition = {"label": torch.randint(-1, 4, (64,))}
+    if name != "mlp":
+        condition |= {"context": torch.randn(64, 3, 6), "context_mask": torch.rand(64, 3) > 0.3}
+    with torch.inference_mode():
+        whole = network(x, c, **condition)
+        for size in (1, 2, 3, 5, 15, 16, 17):
+            part = slice(7, 7 + size)
+            alone = network(x[part], c[part], **{key: value[part] for key, value in condition.items()})
+            assert torch.equal(alone, whole[part]), f"batch of {size} differs from the batch of 64"
+
+
+def test_linear_is_torch_linear_in_any_shape():
+    torch.manual_seed(0)
+    layer = Linear(6, 5)
+    for shape in [(6,), (0, 6), (1, 6), (3, 6), (2, 3, 6), (40, 6)]:
+        x = torch.randn(shape)
+        torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_linear_gradients():
+    layer = Linear(6, 5).double()
+    assert torch.autograd.gradcheck(layer, torch.randn(3, 6, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_pointwise_is_a_convolution_of_size_one(dims):
+    torch.manual_seed(0)
+    layer = Pointwise(4, 5)
+    x = torch.randn(2, 4, *(3, 6, 5)[:dims])
+    kernel = layer.weight.reshape(5, 4, *(1,) * dims)
+    expected = getattr(nn.functional, f"conv{dims}d")(x, kernel, layer.bias)
+    torch.testing.assert_close(layer(x), expected)
