@@ -119,8 +119,8 @@ class SamplePictures(Callback):
             samples = adapter.sample(self.num, seed=self.seed, **adapter.preview_condition(self.num))
         adapter.render(samples, path)
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_image"):
-                logger.experiment.add_image("samples", _read_picture(path), step, dataformats="HWC")
+            if (add_image := getattr(getattr(logger, "experiment", None), "add_image", None)) is not None:
+                add_image("samples", _read_picture(path), step, dataformats="HWC")
 
 
 def _read_picture(path: Path) -> Any:

@@ -49,13 +49,23 @@ class DiffusionModule(LightningModule):
         value = loss.detach()
         # A tensor on the device: reading it every step would wait for the device.
         self.smooth_loss = value.clone() if self.smooth_loss is None else self.smooth_loss.lerp(value, 0.02)
-        self.log("loss", value, batch_size=len(losses))
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # other steps are not written anyway
+            self.log("loss", value, batch_size=len(losses))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """The loss on held-out data, at the same times and with the same noise every time, so that its curve is smooth."""
         losses = self._losses(batch, self._seeded_generator("validation", batch_idx), train=False)
         self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the smoothed loss, so that its curve goes on where it was."""
+        checkpoint["smooth_loss"] = self.smooth_loss
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the smoothed loss up again."""
+        smooth_loss = checkpoint["smooth_loss"]
+        self.smooth_loss = None if smooth_loss is None else smooth_loss.to(self.device)
 
     def configure_optimizers(self) -> Any:
         """AdamW, decaying matrices and kernels only, and the schedule of the learning rate by step."""

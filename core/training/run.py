@@ -87,7 +87,6 @@ def train(
     training, arguments = split_options(training, options)
     folder = RunFolder(Path(run) if run is not None else Path("runs") / type(adapter).__name__.lower())
     extra = {name: _as_list(arguments.pop(name, None)) for name in ("callbacks", "plugins", "logger")}
-    given = {**arguments, **{name: items for name, items in extra.items() if items}}
     ema = EMACallback(training.ema, folder.path / "ema") if training.ema is not None else None
     last = LastCheckpoint(folder.last, training.checkpoint_every)
     has_validation = data.validation_dataset() is not None
@@ -109,7 +108,7 @@ def train(
                 "adapter": to_config(adapter),
                 "data": to_config(data),
                 "training": describe(dataclasses.asdict(training) | {"ema": training.ema}),
-                "trainer": describe(given),
+                "trainer": describe(arguments),
             }
             folder.prepare(config, overwrite=overwrite)
         resumed = folder.last if folder.last.exists() and not overwrite else None
@@ -123,7 +122,7 @@ def train(
             *filter(None, [tensorboard_logger(folder.path, step)]),
             *extra["logger"],
         ]
-        module = DiffusionModule(adapter, training)
+        module = DiffusionModule(adapter.train(), training)
         _fit(trainer, module, data, resumed)
     step = int(read_header(folder.last)["global_step"])
     finished = last.signal is None

@@ -22,8 +22,13 @@ def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
 
 
 def seed_global_state(seed: int) -> None:
-    """Seed the global generators of torch (all devices), numpy and ``random``, which dropout and augmentations read."""
-    torch.manual_seed(seed)
+    """Seed the global generators of torch (CPU and accelerators), numpy and ``random``, which dropout and augmentations read."""
+    # torch.manual_seed would queue calls for devices that are not in use, which takes longer than a small step.
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    elif torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 (third-party augmentations read the global state)
     random.seed(seed)
 

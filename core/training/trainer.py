@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "devices": 1,
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 50,
+    "enable_model_summary": False,
 }
 
 
