@@ -17,7 +17,6 @@ help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
 $(VENV)/created:
-	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
