@@ -2,7 +2,8 @@
 # one stamp file an extra, so that a second call installs nothing until pyproject.toml changes.
 
 PYTHON ?= python3
-VENV ?= .venv
+# Fixed, so that no call can point these targets, clean among them, at an environment of yours.
+override VENV := .venv
 BIN := $(VENV)/bin
 BUILT := build/check
 # Two worker processes with one thread each; idle OpenMP threads sleep, so that processes do not fight for cores.
@@ -20,7 +21,7 @@ $(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# $(VENV)/dev, $(VENV)/images, ...: the package in editable form with that extra.
+# .venv/dev.installed, .venv/images.installed, ...: the package in editable form with that extra.
 $(VENV)/%.installed: pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[$*]'
 	touch $@
@@ -38,7 +39,7 @@ lint: $(VENV)/dev.installed ## Check style and format.
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/dev.installed ## Check types on a built copy (checkers do not follow the package-dir mapping).
-	rm -rf build $(BUILT)
+	rm -rf build
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --target $(BUILT) .
 	cd $(BUILT) && MYPYPATH=. $(abspath $(BIN))/python -m mypy --config-file $(CURDIR)/pyproject.toml \
 		--cache-dir $(CURDIR)/.mypy_cache -p ornstein.core -p ornstein.domains
