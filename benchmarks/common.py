@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing in one process, the machine's description and the form of the result."""
+"""What every benchmark shares: fair timing in one process, peak memory, the machine's description and the form of the result."""
 
 import argparse
 import json
@@ -6,23 +6,25 @@ import os
 import platform
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
 
 
-class Outcome(NamedTuple):
-    """What a benchmark measured: figures by name, which goals they reach, and the seeds used."""
+class Ratio(NamedTuple):
+    """Quotients of two contestants' times, turn by turn: the median, and the quartiles as their spread."""
 
-    figures: dict[str, float]
-    passed: dict[str, bool]
-    seeds: Sequence[int] = ()
+    median: float
+    low: float
+    high: float
 
 
-def alternate(contestants: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
+def interleave(contestants: Mapping[str, Callable[[], Any]], rounds: int, warmup: int = 2) -> dict[str, list[float]]:
     """Seconds of each call, in turns (A B C A B C ...), so that a change of the machine's speed meets all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(-warmup, rounds):
@@ -34,69 +36,104 @@ def alternate(contestants: Mapping[str, Callable[[], Any]], rounds: int, warmup:
     return seconds
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Ours over theirs, turn by turn: the median, and the quartiles as spread."""
-    quotients = [a / b for a, b in zip(ours, theirs, strict=True)]
-    low, middle, high = statistics.quantiles(quotients, n=4)
-    return {"ratio": middle, "ratio_low": low, "ratio_high": high}
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+    """Ours over theirs of the same turn."""
+    low, median, high = statistics.quantiles([a / b for a, b in zip(ours, theirs, strict=True)], n=4)
+    return Ratio(median, low, high)
 
 
-def machine(threads: int | None = None) -> dict[str, Any]:
+def peak_growth(work: Callable[[], Any]) -> int:
+    """Bytes by which the resident memory of this process grows at most while ``work`` runs, sampled every millisecond."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    statm = Path("/proc/self/statm")
+
+    def resident() -> int:
+        return int(statm.read_text().split()[1]) * page
+
+    before = highest = resident()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.001):
+            highest = max(highest, resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return max(highest, resident()) - before
+
+
+def machine(threads: int, packages: Sequence[str] = ()) -> dict[str, Any]:
     """The processor, its cores, the system and the versions that matter."""
-    import torch
-
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0] if names else model
+        lines = info.read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
     return {
         "processor": model,
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": threads if threads is not None else torch.get_num_threads(),
+        "threads": threads,
+        **{name: version(name) for name in ("torch", *packages)},
     }
 
 
 def commit() -> str:
     """The commit of the working tree, marked where it has changes."""
+    command = ["git", "describe", "--always", "--dirty"]
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
-        )
+        described = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return described.stdout.strip()
 
 
-def main(
-    name: str, measure: Callable[[argparse.Namespace], Outcome], *, description: str | None = None, threads: int = 1
-) -> None:
-    """Run a benchmark from the command line: write ``results/NAME.json`` and print the same object as the last line.
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has: ``--quick`` and ``--threads``."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--quick", action="store_true", help="a rough run of less than a minute; records nothing")
+    options.add_argument("--threads", type=int, default=1, help="torch threads (default: %(default)s)")
+    return options
 
-    ``--quick`` ends within a minute, says so in the object and leaves the recorded result alone.
-    """
+
+def set_threads(threads: int) -> None:
+    """Let torch work with this many threads."""
     import torch
 
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="a rough run of less than a minute")
-    parser.add_argument("--threads", type=int, default=threads, help="torch threads (default: %(default)s)")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    outcome = measure(options)
+    torch.set_num_threads(threads)
+
+
+def record(
+    name: str,
+    figures: Mapping[str, float],
+    passed: Mapping[str, bool],
+    *,
+    seeds: Sequence[int] = (),
+    quick: bool = False,
+    threads: int = 1,
+    packages: Sequence[str] = (),
+) -> int:
+    """Write ``results/NAME.json``, print the same object as the last line, and return the exit status: 0 when all passed.
+
+    A quick run says so in the object and leaves the recorded result alone.
+    """
     result = {
         "name": name,
         "commit": commit(),
-        "machine": machine(options.threads),
-        "seeds": list(outcome.seeds),
-        "figures": {key: round(value, 6) for key, value in outcome.figures.items()},
-        "passed": outcome.passed,
+        "machine": machine(threads, packages),
+        "seeds": list(seeds),
+        "figures": {key: round(value, 6) for key, value in figures.items()},
+        "passed": dict(passed),
     }
-    if options.quick:
+    if quick:
         result["quick"] = True
     else:
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
+    return 0 if all(passed.values()) else 1
