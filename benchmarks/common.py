@@ -2,13 +2,17 @@
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -24,6 +24,13 @@ def head_count(width: int, head_width: int) -> int:
     return width // head_width
 
 
+class HeadNorm(nn.RMSNorm):
+    """Root-mean-square norm of queries or keys in the precision that they come in, autocast's included."""
+
+    def forward(self, x: Float[Tensor, "*tokens features"]) -> Float[Tensor, "*tokens features"]:
+        return nn.functional.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class SelfAttention(nn.Module):
     """Every token looks at every token of its sample: (B, N, width) to (B, N, width), zero at initialisation.
 
@@ -97,7 +104,7 @@ class CrossAttention(nn.Module):
 
 
 def _norms(width: int, qk_norm: bool) -> tuple[nn.Module, nn.Module]:
-    return (nn.RMSNorm(width), nn.RMSNorm(width)) if qk_norm else (nn.Identity(), nn.Identity())
+    return (HeadNorm(width), HeadNorm(width)) if qk_norm else (nn.Identity(), nn.Identity())
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

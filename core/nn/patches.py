@@ -41,9 +41,10 @@ def join_patches(
 ) -> Float[Tensor, "batch channels *space"]:
     """The inverse of :func:`split_patches`: the grid of which ``patches`` are the pieces, cropped to ``shape``."""
     dims = len(grid)
-    pieces = patches.reshape(patches.shape[0], *grid, -1, *(patch,) * dims)
+    channels = patches.shape[2] // patch**dims
+    pieces = patches.reshape(patches.shape[0], *grid, channels, *(patch,) * dims)
     order = (0, 1 + dims, *(axis for i in range(dims) for axis in (1 + i, 2 + dims + i)))
-    x = pieces.permute(order).reshape(patches.shape[0], -1, *(count * patch for count in grid))
+    x = pieces.permute(order).reshape(patches.shape[0], channels, *(count * patch for count in grid))
     for axis, size in enumerate(shape, start=2):
         x = x.narrow(axis, 0, size)
     return x
