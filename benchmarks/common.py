@@ -1,4 +1,4 @@
-"""What every benchmark shares: fair timing in one process, peak memory, the machine's description and the form of the result."""
+"""What every benchmark shares: fair timing in one process, peak memory, the machine's description and the record."""
 
 import argparse
 import json
@@ -8,11 +8,9 @@ import platform
 import resource
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,28 +44,34 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
     return Ratio(median, low, high)
 
 
-def peak_growth(work: Callable[[], Any]) -> int:
-    """Bytes by which the resident memory of this process grows at most while ``work`` runs, sampled every millisecond."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    statm = Path("/proc/self/statm")
+def peak_growth(work: Callable[[], object]) -> int:
+    """Bytes by which ``work`` raises the peak of this process' resident memory above what is resident before it.
 
-    def resident() -> int:
-        return int(statm.read_text().split()[1]) * page
-
-    before = highest = resident()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.001):
-            highest = max(highest, resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    Call it :func:`in_fresh_process`, after the imports: memory that an allocator kept from earlier work hides growth.
+    """
+    before = _status("VmRSS") or _peak_so_far()
+    reset = Path("/proc/self/clear_refs")
+    if reset.exists():
+        reset.write_text("5")  # sets the kernel's high-water mark VmHWM back to what is resident now
     work()
-    done.set()
-    watcher.join()
-    return max(highest, resident()) - before
+    return (_status("VmHWM") or _peak_so_far()) - before
+
+
+def _status(key: str) -> int:
+    """A size in bytes from Linux' account of this process; 0 elsewhere."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _peak_so_far() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of ``function(*arguments)``, called in a new interpreter."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def machine(threads: int, packages: Sequence[str] = ()) -> dict[str, Any]:
@@ -122,16 +126,16 @@ def record(
     threads: int = 1,
     packages: Sequence[str] = (),
 ) -> int:
-    """Write ``results/NAME.json``, print the same object as the last line, and return the exit status: 0 when all passed.
+    """Write ``results/NAME.json``, print the same object as the last line, and return the exit status.
 
-    A quick run says so in the object and leaves the recorded result alone.
+    The status is 0 when all of ``passed`` hold, else 1. A quick run says so in the object and leaves the recorded result alone.
     """
     result = {
         "name": name,
         "commit": commit(),
         "machine": machine(threads, packages),
         "seeds": list(seeds),
-        "figures": {key: round(value, 6) for key, value in figures.items()},
+        "figures": {key: float(f"{value:.6g}") for key, value in figures.items()},
         "passed": dict(passed),
     }
     if quick:

@@ -16,18 +16,19 @@ is a forward pass in inference mode. Batch 64, float32, pictures 1x28x28 and 3x3
 and the same threads and take turns in one process. Peak memory is the growth of the resident set of a fresh process
 above what its imports need: parameters, gradients, optimiser, batch and activations.
 
-Figures: ``CASE_STEP_ratio`` is our time over the faster peer's, the median of the turns (``_low``, ``_high`` quartiles),
-``CASE_STEP_memory_ratio`` our peak over the thriftier peer's; ``worst_ratio`` and ``worst_memory_ratio`` are the largest.
+Figures: ``CASE_STEP_ratio`` is our time over the faster peer's, the median of the turns (``_low`` and ``_high`` are the
+quartiles), ``CASE_STEP_memory_ratio`` our peak over the thriftier peer's; ``worst_ratio`` and ``worst_memory_ratio`` are
+the largest of each.
 """
 
-import argparse
 import statistics
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from common import Outcome, alternate, in_fresh_process, main, peak_growth, ratio
+from common import in_fresh_process, interleave, parser, peak_growth, ratio, record, set_threads
 
 CASES = {"28x28": (1, 28), "32x32": (3, 32)}
 STEPS = ("training", "sampling")
@@ -101,11 +102,13 @@ def measure_times(case: str, batch: int, rounds: int) -> dict[str, float]:
     contests = {name: Contest(name, case, batch) for name in CONTESTANTS}
     figures: dict[str, float] = {f"{case}_parameters_{name}": c.parameters() for name, c in contests.items()}
     for step in STEPS:
-        seconds = alternate({name: getattr(contest, step) for name, contest in contests.items()}, rounds, warmup=1)
+        seconds = interleave({name: getattr(contest, step) for name, contest in contests.items()}, rounds, warmup=1)
         figures |= {f"{case}_{step}_seconds_{name}": statistics.median(times) for name, times in seconds.items()}
         faster = min(PEERS, key=lambda name: statistics.median(seconds[name]))
-        figures |= {f"{case}_{step}_{key}": value for key, value in ratio(seconds["ours"], seconds[faster]).items()}
-        print(f"{case} {step}: {figures[f'{case}_{step}_ratio']:.3f} of the time of {faster}", flush=True)
+        quotient = ratio(seconds["ours"], seconds[faster])
+        figures |= {f"{case}_{step}_ratio": quotient.median}
+        figures |= {f"{case}_{step}_ratio_low": quotient.low, f"{case}_{step}_ratio_high": quotient.high}
+        print(f"{case} {step}: {quotient.median:.3f} of the time of {faster}", flush=True)
     return figures
 
 
@@ -131,7 +134,9 @@ def peak_of(contestant: str, case: str, step: str, batch: int, threads: int) -> 
     return peak_growth(work)
 
 
-def measure(options: argparse.Namespace) -> Outcome:
+def main() -> int:
+    options = parser(__doc__).parse_args()
+    set_threads(options.threads)
     warnings.filterwarnings("ignore")
     batch, rounds = (8, 3) if options.quick else (64, 9)
     figures: dict[str, float] = {"batch": batch, "rounds": rounds}
@@ -139,17 +144,25 @@ def measure(options: argparse.Namespace) -> Outcome:
         figures |= measure_times(case, batch, rounds)
     for case, step in [("28x28", "training")] if options.quick else [(case, step) for case in CASES for step in STEPS]:
         figures |= measure_memory(case, batch, step, options.threads)
-    memory = [value for key, value in figures.items() if key.endswith("_memory_ratio")]
-    time = [figures[f"{case}_{step}_ratio"] for case in CASES for step in STEPS]
-    figures |= {"worst_ratio": max(time), "worst_memory_ratio": max(memory)}
+    figures["worst_ratio"] = max(figures[f"{case}_{step}_ratio"] for case in CASES for step in STEPS)
+    figures["worst_memory_ratio"] = max(value for key, value in figures.items() if key.endswith("_memory_ratio"))
     sizes = [[figures[f"{case}_parameters_{name}"] for name in CONTESTANTS] for case in CASES]
     passed = {
         "worst_ratio": figures["worst_ratio"] <= 0.8,
         "worst_memory_ratio": figures["worst_memory_ratio"] <= 1.0,
         "equal_parameters": all(abs(peer / ours - 1) <= 0.03 for ours, *peers in sizes for peer in peers),
     }
-    return Outcome(figures, passed, seeds=[SEED], peers=["diffusers", "denoising-diffusion-pytorch"])
+    packages = ("diffusers", "denoising-diffusion-pytorch")
+    return record(
+        "training_step",
+        figures,
+        passed,
+        seeds=[SEED],
+        quick=options.quick,
+        threads=options.threads,
+        packages=packages,
+    )
 
 
 if __name__ == "__main__":
-    main("training_step", measure, description=__doc__)
+    sys.exit(main())
