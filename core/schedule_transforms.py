@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .schedules import Scalars, Schedule, Time, as_tensor, require, softplus
+from .schedules import Scalars, Schedule, Time, as_tensor, require, softplus, wide
 
 __all__ = ["ShiftedSchedule", "TableSchedule", "ZeroTerminalSNR"]
 
@@ -69,15 +69,17 @@ class TableSchedule(Schedule):
 
     def _segment(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Position within the table: left knot, slope per step and fraction, and where the step to zero is."""
-        knots = self._log_alpha.to(t.device)
-        position = t.double() * len(self.betas)
+        position = wide(t) * len(self.betas)
+        knots = self._log_alpha.to(position)
         i = position.floor().clamp(0, len(self.betas) - 1).long()
         slope = knots[i + 1] - knots[i]
         return knots[i], slope, position - i, slope.isinf()
 
     def _log_alpha_at(self, t: Tensor) -> Tensor:
         left, slope, fraction, to_zero = self._segment(t)
-        return left + torch.where(to_zero, torch.log1p(-fraction), slope.nan_to_num(neginf=0.0) * fraction)
+        # Each branch sees numbers for which it is finite: the gradient of the one not taken must not be NaN.
+        linear = torch.log1p(-torch.where(to_zero, fraction, 0.0))
+        return left + torch.where(to_zero, linear, slope.nan_to_num(neginf=0.0) * fraction)
 
     def index(self, t: Time) -> Scalars:
         """Position in the table: ``T t - 1``, so that time ``(i + 1) / T`` has index ``i``."""
@@ -117,8 +119,8 @@ class TableSchedule(Schedule):
 
     def time(self, log_snr: Time) -> Scalars:
         log_snr = as_tensor(log_snr)
-        log_alpha = -0.5 * softplus(-log_snr.double())
-        knots = self._log_alpha.to(log_snr.device)
+        log_alpha = -0.5 * softplus(-wide(log_snr))
+        knots = self._log_alpha.to(log_alpha)
         i = (torch.searchsorted(-knots, -log_alpha) - 1).clamp(0, len(self.betas) - 1)
         slope = knots[i + 1] - knots[i]
         within = log_alpha - knots[i]
@@ -145,6 +147,7 @@ class ShiftedSchedule(Schedule):
     shift: float = 1.0
 
     def __post_init__(self) -> None:
+        _check_schedule(self.schedule)
         require(0 < self.shift < math.inf, "shift", self.shift, "a positive number")
 
     @classmethod
@@ -212,6 +215,7 @@ class ZeroTerminalSNR(Schedule):
     scaling: ClassVar[Literal["vp", "ve", "flow", "none"]] = "vp"
 
     def __post_init__(self) -> None:
+        _check_schedule(self.schedule)
         require(self.schedule.scaling == "vp", "schedule", self.schedule, "a variance-preserving schedule")
 
     @cached_property
@@ -226,23 +230,35 @@ class ZeroTerminalSNR(Schedule):
         return first / (first - last)
 
     def alpha(self, t: Time) -> Scalars:
-        return (self.schedule.alpha(t) - self._ends[2]) * self._gain
+        t = as_tensor(t)
+        alpha = (self.schedule.alpha(wide(t)) - self._ends[2]) * self._gain
+        # The difference is zero at t = 1 up to rounding only, and a trace of signal of either sign is no zero SNR.
+        return torch.where(t < 1, alpha.clamp(min=0), 0.0).to(t.dtype)
 
     def sigma(self, t: Time) -> Scalars:
+        t = as_tensor(t)
         first, first_rest, last = self._ends
-        base_rest = self.schedule.sigma(t) ** 2 / (1 + self.schedule.alpha(t))
+        base_rest = self.schedule.sigma(wide(t)) ** 2 / (1 + self.schedule.alpha(wide(t)))
         rest = (first * base_rest - first_rest * last) / (first - last)
-        return (rest * (2 - rest)).sqrt()
+        return (rest * (2 - rest)).sqrt().to(t.dtype)
 
     def d_alpha(self, t: Time) -> Scalars:
         return self.schedule.d_alpha(t) * self._gain
 
     def d_sigma(self, t: Time) -> Scalars:
+        if self._ends[2] == 0:  # nothing was moved, and the slope of alpha may be infinite at t = 1
+            return self.schedule.d_sigma(t)
         return -self.alpha(t) * self.d_alpha(t) / self.sigma(t)
 
     def time(self, log_snr: Time) -> Scalars:
+        log_snr = as_tensor(log_snr)
         first, first_rest, last = self._ends
-        rest = -torch.expm1(-0.5 * softplus(-as_tensor(log_snr)))
+        rest = -torch.expm1(-0.5 * softplus(-wide(log_snr)))
         base_rest = (last * first_rest + rest * (first - last)) / first
         alpha = 1 - base_rest
-        return self.schedule.time(2 * alpha.log() - (base_rest * (2 - base_rest)).log())
+        return self.schedule.time(2 * alpha.log() - (base_rest * (2 - base_rest)).log()).to(log_snr.dtype)
+
+
+def _check_schedule(schedule: object) -> None:
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule={schedule!r}: expected a Schedule, such as CosineSchedule()")

@@ -44,6 +44,11 @@ def as_tensor(value: Time) -> Tensor:
     return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
 
 
+def wide(t: Tensor) -> Tensor:
+    """``t`` in float64, or in float32 on devices that have no float64 (Apple's)."""
+    return t.float() if t.device.type == "mps" else t.double()
+
+
 def softplus(x: Tensor) -> Tensor:
     """``log(1 + e^x)`` to full precision (torch's own is linear above a threshold)."""
     return torch.logaddexp(torch.zeros_like(x), x)
@@ -107,7 +112,10 @@ class VPSchedule(Schedule):
     scaling: ClassVar[Literal["vp", "ve", "flow", "none"]] = "vp"
 
     def __post_init__(self) -> None:
-        require(0 < self.beta_min <= self.beta_max < math.inf, "beta_max", self.beta_max, "0 < beta_min <= beta_max")
+        require(0 < self.beta_min < math.inf, "beta_min", self.beta_min, "a positive number")
+        require(
+            self.beta_min <= self.beta_max < math.inf, "beta_max", self.beta_max, f"at least beta_min={self.beta_min}"
+        )
 
     def beta(self, t: Time) -> Scalars:
         """The rate at time ``t``."""
@@ -119,9 +127,10 @@ class VPSchedule(Schedule):
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
     def _time_of_integral(self, b: Tensor) -> Tensor:
-        # The root of b = beta_min t + delta t^2 / 2, in the form that holds at b = 0 and at b = inf.
+        # The root of b = beta_min t + delta t^2 / 2, in the form that holds at b = 0 and at b = inf; hypot, since the
+        # square of the ratio overflows float32 near the data.
         ratio = self.beta_min / b
-        return 2 / (ratio + (ratio**2 + 2 * (self.beta_max - self.beta_min) / b).sqrt())
+        return 2 / (ratio + torch.hypot(ratio, (2 * (self.beta_max - self.beta_min) / b).sqrt()))
 
     def alpha(self, t: Time) -> Scalars:
         return (-0.5 * self.integral(t)).exp()
@@ -209,9 +218,14 @@ class CosineSchedule(Schedule):
 
     def time(self, log_snr: Time) -> Scalars:
         log_snr = as_tensor(log_snr)
-        b = self._rate * self.s
-        sine = (math.sin(b) ** 2 + math.cos(b) ** 2 * torch.sigmoid(-log_snr)).sqrt()
-        return torch.atan2(sine, math.cos(b) * torch.sigmoid(log_snr).sqrt()) / self._rate - self.s
+        alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+        if self.s == 0:
+            return torch.atan2(sigma, alpha) / self._rate
+        # With b = a(0): sin(a - b) = (sin^2 a - sin^2 b) / sin(a + b), since a - b itself loses its digits near t = 0.
+        sin_b, cos_b = math.sin(self._rate * self.s), math.cos(self._rate * self.s)
+        sin_a, cos_a = torch.hypot(torch.full_like(sigma, sin_b), cos_b * sigma), cos_b * alpha
+        sine = (cos_b * sigma) ** 2 / (sin_a * cos_b + cos_a * sin_b)
+        return torch.atan2(sine, cos_a * cos_b + sin_a * sin_b) / self._rate
 
 
 @dataclass(frozen=True)
@@ -237,7 +251,8 @@ class PolynomialSchedule(Schedule):
         return self.precision + (1 - 2 * self.precision) * as_tensor(t) ** self.power
 
     def alpha(self, t: Time) -> Scalars:
-        return 1 - self._one_minus_alpha(t)
+        # 1 - t^p as -expm1(p log t), which keeps its digits near t = 1.
+        return self.precision - (1 - 2 * self.precision) * torch.expm1(self.power * as_tensor(t).log())
 
     def sigma(self, t: Time) -> Scalars:
         rest = self._one_minus_alpha(t)
@@ -275,7 +290,8 @@ class SigmoidSchedule(Schedule):
     scaling: ClassVar[Literal["vp", "ve", "flow", "none"]] = "vp"
 
     def __post_init__(self) -> None:
-        require(self.start < self.end, "end", self.end, f"a number above start={self.start}")
+        require(math.isfinite(self.start), "start", self.start, "a finite number")
+        require(self.start < self.end < math.inf, "end", self.end, f"a number above start={self.start}")
         require(0 < self.tau < math.inf, "tau", self.tau, "a positive number")
 
     # Half-widths in units of the temperature; S(a) - S(b) = sinh((a - b) / 2) / (2 cosh(a / 2) cosh(b / 2)).
@@ -308,9 +324,10 @@ class SigmoidSchedule(Schedule):
 
     def time(self, log_snr: Time) -> Scalars:
         # SNR cosh(end) / cosh(start) = sinh(w (1 - t)) / sinh(w t) = sinh(w) coth(w t) - cosh(w).
+        # Solved for w t by a logarithm; atanh would lose the digits of steep schedules near t = 1.
         width, start, end = self._half
         ratio = as_tensor(log_snr).exp() * (math.cosh(end) / math.cosh(start))
-        return torch.atanh(math.sinh(width) / (ratio + math.cosh(width))) / width
+        return torch.log1p(2 * math.sinh(width) / (ratio + math.exp(-width))) / (2 * width)
 
 
 @dataclass(frozen=True)

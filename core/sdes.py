@@ -69,11 +69,13 @@ class SDE(Process):
     def level(self, t: Time) -> Level:
         """The coefficients at ``t``.
 
-        A float, or a tensor of no dimensions on the CPU, gives floats, computed once in float64 and remembered, so
-        that a sampling loop costs no tensor operations here and nothing waits for the device.  A tensor ``(B,)``
-        gives tensors.
+        A float, or a tensor of no dimensions on the CPU that needs no gradient, gives floats, computed once in float64
+        and remembered, so that a sampling loop costs no tensor operations here and nothing waits for the device.  A
+        tensor ``(B,)`` gives tensors.
         """
-        if isinstance(t, Tensor) and (t.ndim > 0 or torch.compiler.is_compiling() or t.device.type != "cpu"):
+        if isinstance(t, Tensor) and (
+            t.ndim > 0 or t.requires_grad or torch.compiler.is_compiling() or t.device.type != "cpu"
+        ):
             return Level(t, self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.log_snr(t))
         key = float(t)
         known = self._levels.get(key)
@@ -106,8 +108,13 @@ class SDE(Process):
 
         (Ho et al. 2020, 2006.11239, eqs. 6-7; Kingma et al. 2021, 2107.00630, eqs. 32-33, rewritten so that the ends
         are regular).
+
+        Raises:
+            ValueError: if ``s`` is above ``t``.
         """
         s, t = as_tensor(s), as_tensor(t)
+        if s.device.type == t.device.type == "cpu" and (s > t).any():
+            raise ValueError(f"s={s.max().item():.6g} above t={t.min().item():.6g}: expected s <= t, towards the data")
         ratio_x, ratio_x0, std = posterior_coefficients(self.schedule, t, s)
         mean = broadcast(ratio_x, xt) * xt + broadcast(ratio_x0, x0) * x0
         return Gaussian(mean, broadcast(std, xt).to(xt.dtype))
@@ -118,9 +125,13 @@ class SDE(Process):
         return broadcast(self.schedule.d_alpha(t) / self.schedule.alpha(t), x) * x
 
     def diffusion(self, t: Time) -> Tensor:
-        """``g(t)`` of the forward SDE, in the shape of ``t``."""
-        t = as_tensor(t)
-        return self.schedule.sigma(t) * (-self.schedule.d_log_snr(t)).sqrt()
+        """``g(t)`` of the forward SDE, in the shape of ``t``; infinite where ``alpha`` is zero."""
+        t, schedule = as_tensor(t), self.schedule
+        drift = schedule.d_alpha(t) / schedule.alpha(t)
+        if schedule.scaling == "vp":  # then sigma sigma' = -alpha alpha', which has a limit where sigma is zero
+            return (-2 * drift).sqrt()
+        sigma = schedule.sigma(t)
+        return (2 * sigma * (schedule.d_sigma(t) - drift * sigma)).sqrt()
 
     def reverse_drift(self, x: Tensor, t: Time, score: Tensor, eta: float = 1.0) -> Tensor:
         """Drift of the reverse process with respect to ``dt`` (negative): ``f x - (1 + eta^2) / 2 g^2 score``.
@@ -134,6 +145,10 @@ class SDE(Process):
 
 def posterior_coefficients(schedule: Schedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Factors of ``x_t`` and ``x_0`` in the mean of ``q(x_s | x_t, x_0)``, and its standard deviation."""
-    rest = -torch.expm1(schedule.log_snr(t) - schedule.log_snr(s))
+    # At s = t, where both may be infinite or zero, the posterior is x_t itself.
+    same = s == t
+    log_ratio = torch.where(same, 0.0, schedule.log_snr(t) - schedule.log_snr(s))
+    rest = -torch.expm1(log_ratio)
     sigma = schedule.sigma(s)
-    return (1 - rest).sqrt() * sigma / schedule.sigma(t), schedule.alpha(s) * rest, sigma * rest.sqrt()
+    ratio_x = torch.where(same, 1.0, (0.5 * log_ratio).exp() * sigma / schedule.sigma(t))
+    return ratio_x, schedule.alpha(s) * rest, sigma * rest.sqrt()
