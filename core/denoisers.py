@@ -57,8 +57,11 @@ class Posterior(ABC):
 
     @property
     def score(self) -> Tensor:
-        """``grad log p_t(x_t) = -eps / sigma``."""
-        return -self.eps / self.shaped.sigma
+        """``grad log p_t(x_t) = -eps / sigma``; undefined at ``sigma = 0``, which raises ``ValueError``."""
+        sigma = self.shaped.sigma
+        if not isinstance(sigma, Tensor) and sigma == 0:
+            raise ValueError("score at sigma = 0: data without noise have none that a denoiser knows; ask at t > 0")
+        return -self.eps / sigma
 
     @property
     def velocity(self) -> Tensor:
@@ -164,7 +167,7 @@ def _weighted(x: Tensor, a: float | Tensor, y: Tensor, b: float | Tensor) -> Ten
         return a * x + b * y
     if a == 0:
         return y * b
-    return torch.add(x if a == 1 else x * a, y, alpha=b) if a == 1 else torch.mul(x, a).add_(y, alpha=b)
+    return torch.add(x, y, alpha=b) if a == 1 else torch.mul(x, a).add_(y, alpha=b)
 
 
 class Denoiser(nn.Module, ABC):

@@ -79,11 +79,17 @@ class SeededNoise(NoiseSource):
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < _BELOW:
-            raise ValueError(f"seed={self.seed}: expected an integer from 0 to 2^63 - 1")
+        if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < _BELOW:
+            raise ValueError(f"seed={self.seed!r}: expected an integer from 0 to 2^63 - 1")
 
     def begin(self, batch: int, first: int) -> NoiseStream:
-        return _SeededStream(self.seed, range(first, first + batch))
+        return _SeededStream(self.seed, _numbers(first, batch))
+
+
+def _numbers(first: int, batch: int) -> range:
+    if first < 0:
+        raise ValueError(f"first={first}: expected the number of a sample, 0 or more")
+    return range(first, first + batch)
 
 
 def _generator(seed: int, index: int, stream: int = 0) -> np.random.Generator:
@@ -127,7 +133,7 @@ class BrownianNoise(NoiseSource):
             raise ValueError(f"depth={self.depth}: expected 1 to 40 levels of bisection")
 
     def begin(self, batch: int, first: int) -> NoiseStream:
-        return _BrownianStream(self.seed, range(first, first + batch), self.depth)
+        return _BrownianStream(self.seed, _numbers(first, batch), self.depth)
 
 
 class _BrownianStream(NoiseStream):

@@ -64,6 +64,10 @@ class DenoisingObjective(Objective):
 
     def __init__(self, weighting: Weighting | None = None, times: TrainingTimes | None = None) -> None:
         super().__init__()
+        if not isinstance(weighting, Weighting | None):
+            raise TypeError(f"weighting={weighting!r}: expected a Weighting, such as UniformWeighting()")
+        if not isinstance(times, TrainingTimes | None):
+            raise TypeError(f"times={times!r}: expected TrainingTimes, such as UniformTimes()")
         self.weighting = weighting if weighting is not None else UniformWeighting()
         self.times = times if times is not None else UniformTimes()
 
@@ -104,9 +108,7 @@ class DenoisingObjective(Objective):
 
 def _check(x0: Tensor, mask: Tensor | None) -> None:
     if x0.ndim < 2 or x0.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64"
-        )
+        raise ValueError(f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64")
     # On a device this check would wait for it at every step; there the loss tells.
     if x0.device.type == "cpu" and not torch.compiler.is_compiling() and not x0.isfinite().all():
         raise ValueError(

@@ -23,6 +23,7 @@ not on the schedule that it is used with.  ``v``, ``flow`` and ``edm`` are finit
 say nothing about ``x0`` where ``a = 0``, and ``x0`` says nothing about ``eps`` where ``s = 0``.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -140,7 +141,7 @@ class Parameterisation:
         if self.prediction == "flow":
             return 2 * torch.nn.functional.logsigmoid(-0.5 * x)
         d = self.sigma_data
-        return 2 * torch.log(torch.as_tensor(d)) - torch.log(1 + d * d * x.exp())
+        return 2 * math.log(d) - torch.log1p(d * d * x.exp())
 
 
 def _divide(numerator: Coefficient, denominator: Coefficient) -> Coefficient | None:

@@ -109,7 +109,8 @@ class ImportanceTimes(TrainingTimes):
 
     def __init__(self, bins: int = 100, history: int = 10, uniform: float = 0.001) -> None:
         super().__init__()
-        require(bins >= 1 and history >= 1, "bins", bins, "at least 1 bin and a history of at least 1")
+        require(bins >= 1, "bins", bins, "at least 1")
+        require(history >= 1, "history", history, "at least 1")
         require(0 < uniform <= 1, "uniform", uniform, "a probability in (0, 1]")
         self.bins = bins
         self.history = history
@@ -137,6 +138,9 @@ class ImportanceTimes(TrainingTimes):
         times, losses = _from_all_processes(times.double()), _from_all_processes(losses.detach().double())
         bins = (times * self.bins).long().clamp(0, self.bins - 1)
         for k, loss in zip(bins.tolist(), losses.tolist()):
+            # An overflow, which loss scaling steps over, must not decide the times for good.
+            if not math.isfinite(loss):
+                continue
             self.losses[k, int(self.counts[k]) % self.history] = loss
             self.counts[k] += 1
 

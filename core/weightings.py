@@ -121,7 +121,7 @@ class LikelihoodWeighting(Weighting):
     """
 
     def log_weight(self, schedule: Schedule, t: Tensor, log_snr: Tensor) -> Tensor:
-        return log_snr + (-0.5 * schedule.d_log_snr(t)).log()
+        return _log_fall_of_snr(schedule, t)
 
 
 @dataclass(frozen=True)
@@ -137,5 +137,11 @@ class SigmoidWeighting(Weighting):
     bias: float = 2.0
 
     def log_weight(self, schedule: Schedule, t: Tensor, log_snr: Tensor) -> Tensor:
-        rate = (-0.5 * schedule.d_log_snr(t)).log()
-        return log_snr + rate + torch.nn.functional.logsigmoid(self.bias - log_snr)
+        return _log_fall_of_snr(schedule, t) + torch.nn.functional.logsigmoid(self.bias - log_snr)
+
+
+def _log_fall_of_snr(schedule: Schedule, t: Tensor) -> Tensor:
+    """``log(-dSNR/dt / 2)``, one rounding error inside of the ends, where it is zero times infinity."""
+    eps = torch.finfo(t.dtype).eps
+    inside = t.clamp(eps, 1 - eps)
+    return schedule.log_snr(inside) + (-0.5 * schedule.d_log_snr(inside)).log()

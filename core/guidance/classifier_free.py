@@ -56,6 +56,7 @@ class ClassifierFreeGuidance(Denoiser):
         self.unconditional = unconditional
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+        condition = {name: value for name, value in condition.items() if value is not None}
         steering = {name: value for name, value in condition.items() if name not in _KEPT}
         if not steering:
             raise ValueError("guidance without a condition: expected a condition to strengthen, such as label=...")
@@ -65,7 +66,7 @@ class ClassifierFreeGuidance(Denoiser):
         with_, without = self._means(x_t, t, condition, steering)
         mean = torch.lerp(without, with_, self.scale)
         if self.rescale:
-            mean = mean * self._factor(with_, mean)
+            mean = mean * self._factor(with_, mean, condition.get("mask"))
         if isinstance(active, Tensor):
             mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, with_)
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
@@ -87,7 +88,7 @@ class ClassifierFreeGuidance(Denoiser):
         """The posterior means with and without the conditions."""
         kept = {name: value for name, value in condition.items() if name in _KEPT}
         null = self.unconditional
-        if null is None and all(not v.is_floating_point() for v in steering.values()):
+        if null is None and all(not v.is_floating_point() and v.dtype != torch.bool for v in steering.values()):
             null = {name: torch.full_like(value, -1) for name, value in steering.items()}
         if null is None or {k: v.shape for k, v in null.items()} != {k: v.shape for k, v in steering.items()}:
             without = self.denoiser(x_t, t, **kept, **(null or {})).mean
@@ -97,8 +98,20 @@ class ClassifierFreeGuidance(Denoiser):
         with_, without = self.denoiser(torch.cat([x_t, x_t]), twice, **double).mean.chunk(2)
         return with_, without
 
-    def _factor(self, conditional: Tensor, guided: Tensor) -> Tensor:
-        std_c, std_g = (m.flatten(1).std(1) for m in (conditional, guided))
-        ratio = torch.where(std_g > 0, std_c / std_g, 1.0)
+    def _factor(self, conditional: Tensor, guided: Tensor, mask: Tensor | None) -> Tensor:
+        variance_c, variance_g = (_variance(mean, mask) for mean in (conditional, guided))
+        constant = variance_g == 0
+        ratio = torch.where(constant, 1.0, variance_c / torch.where(constant, 1.0, variance_g)).sqrt()
         factor = self.rescale * ratio + 1 - self.rescale
         return factor.reshape(-1, *[1] * (guided.ndim - 1))
+
+
+def _variance(mean: Tensor, mask: Tensor | None) -> Tensor:
+    """Variance over each sample's coordinates, over the real ones where there is a mask, shape ``(B,)``."""
+    flat = mean.flatten(1)
+    if mask is None:
+        return flat.var(1, correction=0)
+    real = mask.reshape(*mask.shape, *[1] * (mean.ndim - 2)).expand_as(mean).flatten(1)
+    count = real.sum(1, keepdim=True).clamp(min=1)
+    centred = flat - (flat * real).sum(1, keepdim=True) / count
+    return (centred**2 * real).sum(1) / count[:, 0]
