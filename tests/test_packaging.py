@@ -14,6 +14,7 @@ else:
     import tomli as tomllib
 
 TOPS = {"core": "ornstein.core", "domains": "ornstein.domains"}
+PLUGIN = "pytest_ornstein.py"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def _sources(repository: Path) -> set[str]:
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names in a wheel built from a copy, so that no build folder of the working tree takes part."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", PLUGIN):
         shutil.copy(repository / name, source)
     for folder in TOPS:
         shutil.copytree(repository / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -68,7 +69,7 @@ def test_every_folder_with_code_is_a_package(repository: Path) -> None:
 
 
 def test_wheel_holds_every_module_and_no_other(wheel: set[str], repository: Path) -> None:
-    assert {name for name in wheel if name.endswith(".py")} == _sources(repository)
+    assert {name for name in wheel if name.endswith(".py")} == _sources(repository) | {PLUGIN}
 
 
 def test_wheel_holds_types_and_licence(wheel: set[str]) -> None:
