@@ -26,6 +26,9 @@ __all__ = ["DenoisingObjective", "Objective"]
 class Objective(nn.Module, ABC):
     """A training loss per sample."""
 
+    def __init__(self) -> None:  # torch's own takes any arguments, which no configuration can name
+        super().__init__()
+
     @abstractmethod
     def forward(
         self,

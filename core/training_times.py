@@ -15,6 +15,9 @@ __all__ = ["DiscreteTimes", "ImportanceTimes", "LogNormalTimes", "StratifiedTime
 class TrainingTimes(nn.Module, ABC):
     """Draws training times, with a factor that keeps the expected loss what it would be under uniform times."""
 
+    def __init__(self) -> None:  # torch's own takes any arguments, which no configuration can name
+        super().__init__()
+
     @abstractmethod
     def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
         """Times ``(batch,)`` in [0, 1], float64 on the generator's device (CPU without one), and factors on the loss,
