@@ -97,7 +97,12 @@ class DomainAdapter(nn.Module, ABC):
 
     @abstractmethod
     def evaluate(self, samples: Any, reference: Any) -> dict[str, float]:
-        """Measures of ``samples`` against ``reference`` (as the data module's ``reference()`` gives it), by name."""
+        """Measures of samples against data, by name.
+
+        Args:
+            samples: as ``sample`` gives them, or a mapping of these as ``"samples"`` and the conditions asked for.
+            reference: as the data module's ``reference()`` gives it.
+        """
 
     # What a domain may change.
 
@@ -137,7 +142,7 @@ class DomainAdapter(nn.Module, ABC):
         return result
 
     def preview_condition(self, num: int) -> dict[str, Any]:
-        """The conditions of the ``num`` samples that training draws for its pictures; none unless a domain has some."""
+        """What to ask for where nobody says: the pictures of training and the commands; spread over the classes, say."""
         return {}
 
     def pack(self, samples: Any) -> dict[str, np.ndarray]:
@@ -220,7 +225,7 @@ class DomainAdapter(nn.Module, ABC):
             raise ValueError(f"batch_size must be at least 1, got {size}")
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
         conditions = self.prepare_condition(num, **condition)
-        was_training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             states = [
@@ -228,7 +233,8 @@ class DomainAdapter(nn.Module, ABC):
                 for start, stop, part in _batches(num, size, conditions)
             ]
         finally:
-            self.train(was_training)
+            for module, training in modes:
+                module.training = training
         return self.decode(_concatenate(states))
 
     def _sample_batch(
@@ -274,10 +280,20 @@ class DomainAdapter(nn.Module, ABC):
         force_download: bool = False,
         local_files_only: bool = False,
         map_location: str | torch.device = "cpu",
+        trusted: Sequence[str] = (),
     ) -> Self:
         """The adapter saved in a folder, or in a repository of the Hugging Face Hub, in evaluation mode.
 
         Called on ``DomainAdapter`` it answers with whatever domain the folder holds.
+
+        Args:
+            source: the folder, or ``owner/name`` on the Hub, whose ``revision`` and ``token`` may be given.
+            cache_dir: where downloads are kept.
+            force_download: download again what is kept.
+            local_files_only: do not ask the Hub.
+            map_location: the device for the weights.
+            trusted: top-level packages, beside ornstein and installed domains, whose classes the configuration may
+                name; needed for a network of your own.
 
         Raises:
             FileNotFoundError: no such folder, or a file is missing from it.
@@ -300,7 +316,7 @@ class DomainAdapter(nn.Module, ABC):
             raise ValueError(f"{config_file} holds no configuration; save the model again")
         config.pop("ornstein_version", None)
         try:
-            adapter = from_config(config, expected=cls)
+            adapter = from_config(config, expected=cls, trusted=trusted)
         except TypeError as error:
             raise TypeError(f"{config_file}: {error}") from None
         except ValueError as error:

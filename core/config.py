@@ -5,8 +5,9 @@ scikit-learn), so its configuration is read off the constructor's signature and 
 
     {"class_path": "ornstein.core.CosineSchedule", "init_args": {"log_snr_max": 20.0}}
 
-A configuration may come from a stranger. ``from_config`` therefore builds classes of this package and of the packages
-that registered an adapter (entry points ``ornstein.domains``), and nothing else: no functions, no other modules.
+A configuration may come from a stranger. ``from_config`` therefore builds classes of this package, of the packages that
+registered an adapter (entry points ``ornstein.domains``) and of those that the caller trusts by name, and nothing else:
+no functions, no other modules.
 """
 
 import difflib
@@ -99,11 +100,8 @@ def _plain(value: Any, where: str) -> Any:
         return {key: _plain(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, PurePath):
         return str(value)
-    if inspect.isroutine(value) or inspect.isclass(value) or not _is_allowed(type(value).__module__):
-        raise TypeError(
-            f"{where} is {value!r} of type {type(value).__name__}, which a configuration cannot hold: use plain "
-            "values, or objects of ornstein or of a package with an entry point in 'ornstein.domains'"
-        )
+    if inspect.isroutine(value) or inspect.isclass(value) or type(value).__module__ == "builtins":
+        raise TypeError(f"{where} is {_short(value)}, which a configuration cannot hold: use plain values or objects")
     return to_config(value)
 
 
@@ -118,12 +116,15 @@ def class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def from_config(tree: Mapping[str, Any], expected: type | tuple[type, ...] | None = None) -> Any:
+def from_config(
+    tree: Mapping[str, Any], expected: type | tuple[type, ...] | None = None, *, trusted: Sequence[str] = ()
+) -> Any:
     """The object that ``to_config`` described.
 
     Args:
         tree: ``{"class_path": ..., "init_args": {...}}``; lists become tuples unless the argument is typed as a list.
         expected: the class, or classes, of which the object must be an instance.
+        trusted: further top-level packages whose classes may be built, such as that of your own network.
 
     Raises:
         ValueError: a class path outside the allowed packages or unknown, an unknown or missing argument, or a value
@@ -134,7 +135,7 @@ def from_config(tree: Mapping[str, Any], expected: type | tuple[type, ...] | Non
         raise ValueError(f"expected a configuration {{'class_path': ..., 'init_args': ...}}, got {_short(tree)}")
     if extra := set(tree) - {"class_path", "init_args"}:
         raise ValueError(f"{tree['class_path']}: unexpected key {min(extra)!r} beside 'class_path' and 'init_args'")
-    cls = resolve_class(tree["class_path"])
+    cls = resolve_class(tree["class_path"], trusted)
     if expected is not None and not issubclass(cls, expected):
         classes = expected if isinstance(expected, tuple) else (expected,)
         names = " or ".join(option.__name__ for option in classes if option is not type(None))
@@ -152,21 +153,23 @@ def from_config(tree: Mapping[str, Any], expected: type | tuple[type, ...] | Non
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in arguments:
             raise ValueError(f"{cls.__name__} needs the argument {name!r}, which the configuration does not give")
-    values = {name: _build(value, hints.get(name, Any), f"{cls.__name__}.{name}") for name, value in arguments.items()}
+    values = {
+        name: _build(value, hints.get(name, Any), f"{cls.__name__}.{name}", trusted)
+        for name, value in arguments.items()
+    }
     return cls(**values)
 
 
-def resolve_class(path: str) -> type:
-    """The class at an import path inside an allowed package.
+def resolve_class(path: str, trusted: Sequence[str] = ()) -> type:
+    """The class at an import path inside ornstein, a package with a registered domain, or a trusted one.
 
     Raises:
         ValueError: the path leads elsewhere, or to nothing, or to something that is no class.
     """
     module_name, _, name = path.rpartition(".")
-    if not module_name or not _is_allowed(module_name):
-        raise ValueError(
-            f"class path {path!r} is refused: it must lie in one of the packages {', '.join(_allowed_packages())}"
-        )
+    allowed = (*_allowed_packages(), *trusted)
+    if not module_name or module_name.split(".")[0] not in allowed:
+        raise ValueError(f"class path {path!r} is refused: it lies in none of the packages {', '.join(allowed)}")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -180,8 +183,8 @@ def resolve_class(path: str) -> type:
     if cls is None:
         raise ValueError(f"class path {path!r}: {module_name} has no {name!r}{near(name, public)}")
     # A module also holds what it imported: only classes that an allowed package defined may be built.
-    if not inspect.isclass(cls) or not _is_allowed(cls.__module__):
-        raise ValueError(f"class path {path!r} is refused: it is no class of {', '.join(_allowed_packages())}")
+    if not inspect.isclass(cls) or cls.__module__.split(".")[0] not in allowed:
+        raise ValueError(f"class path {path!r} is refused: it is no class of the packages {', '.join(allowed)}")
     return cls
 
 
@@ -200,10 +203,6 @@ def _allowed_packages() -> tuple[str, ...]:
     return ("ornstein", *sorted(registered - {"ornstein"}))
 
 
-def _is_allowed(module: str) -> bool:
-    return module.split(".", 1)[0] in _allowed_packages()
-
-
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     try:
@@ -218,21 +217,21 @@ def _alternatives(annotation: Any) -> tuple[Any, ...]:
     return (annotation,)
 
 
-def _build(value: Any, annotation: Any, where: str) -> Any:
+def _build(value: Any, annotation: Any, where: str, trusted: Sequence[str]) -> Any:
     """``value`` with nested configurations built and checked against the annotation of its argument."""
     options = _alternatives(annotation)
     if isinstance(value, Mapping) and "class_path" in value:
         judged = Any not in options and all(inspect.isclass(option) for option in options)
         try:
-            return from_config(value, options if judged else None)
+            return from_config(value, options if judged else None, trusted=trusted)
         except TypeError as error:
             raise TypeError(f"{where}: {error}") from error
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
     if isinstance(value, Mapping):
-        return {key: _build(item, Any, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: _build(item, Any, f"{where}[{key!r}]", trusted) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
-        items = [_build(item, Any, f"{where}[{i}]") for i, item in enumerate(value)]
+        items = [_build(item, Any, f"{where}[{i}]", trusted) for i, item in enumerate(value)]
         return items if any(typing.get_origin(option) is list or option is list for option in options) else tuple(items)
     _check_scalar(value, options, where)
     return value

@@ -92,7 +92,8 @@ def train(
     has_validation = data.validation_dataset() is not None
     with quiet():
         trainer = build_trainer(
-            {"limit_val_batches": 1.0 if has_validation else 0, **arguments},
+            arguments,
+            limit_val_batches=1.0 if has_validation else 0,
             max_epochs=-1,
             val_check_interval=training.validate_every * arguments.get("accumulate_grad_batches", 1),
             check_val_every_n_epoch=None,

@@ -27,7 +27,13 @@ MANAGED = frozenset(
             "overfit_batches",
             "reload_dataloaders_every_n_epochs",
         ),
-        *("use_distributed_sampler", "val_check_interval", "limit_test_batches", "limit_predict_batches"),
+        *(
+            "use_distributed_sampler",
+            "val_check_interval",
+            "limit_predict_batches",
+            "limit_test_batches",
+            "limit_val_batches",
+        ),
     }
 )
 DEFAULTS: dict[str, Any] = {

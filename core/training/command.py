@@ -1,0 +1,86 @@
+"""The options of ``ornstein fit``: a configuration file, and any part of it overridden on the command line.
+
+    ornstein fit --config FILE --trainer.max_steps=100 --adapter.network.width=32 --run runs/mine
+
+jsonargparse reads both against the constructors' types; what it refuses is said in one line, with the nearest name.
+"""
+
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch import Trainer
+
+from ornstein.core.config import constructor_parameters
+from ornstein.core.training.data import DataModule
+from ornstein.core.training.messages import explain
+from ornstein.core.training.options import TrainingOptions
+from ornstein.core.training.run import train
+from ornstein.core.training.trainer import DEFAULTS, MANAGED
+
+__all__ = ["fit"]
+
+# Objects that only Python code can give.
+PYTHON_ONLY = {"callbacks", "logger", "plugins", "profiler"}
+
+
+def fit(arguments: Sequence[str], adapter_class: type) -> int:
+    """Train as the configuration says; the exit status.
+
+    Raises:
+        ValueError: an option that is unknown, missing or of the wrong type.
+    """
+    parser = _parser(adapter_class)
+    options = _parse(parser, list(arguments))
+    run = options.run or _default_run(options.config)
+    objects = parser.instantiate(options)
+    result = train(
+        objects.adapter,
+        objects.data,
+        run=run,
+        training=objects.training,
+        overwrite=options.overwrite,
+        **{name: value for name, value in vars(objects.trainer).items()},
+    )
+    print(f"finished after {result.step} steps; the model is in {result.model}")
+    return 0
+
+
+def _parser(adapter_class: type) -> ArgumentParser:
+    parser = ArgumentParser(prog="ornstein fit", description="Train a model.", exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a YAML file with adapter, data, training and trainer")
+    parser.add_argument(
+        "--run", type=str, default=None, help="the run folder (default: runs/NAME of the configuration)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
+    parser.add_subclass_arguments(adapter_class, "adapter", required=True)
+    parser.add_subclass_arguments(DataModule, "data", required=True)
+    parser.add_class_arguments(TrainingOptions, "training")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=set(MANAGED) | PYTHON_ONLY)
+    parser.set_defaults({f"trainer.{name}": value for name, value in DEFAULTS.items()})
+    return parser
+
+
+def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    groups = {
+        "adapter": [],
+        "data": [],
+        "training": list(constructor_parameters(TrainingOptions)),
+        "trainer": sorted(set(constructor_parameters(Trainer)) - MANAGED - PYTHON_ONLY),
+        "run": [],
+        "overwrite": [],
+    }
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise ValueError(explain(str(error), groups)) from error
+
+
+def _default_run(configs: list[Any] | None) -> Path | None:
+    """``runs/NAME`` for ``NAME.yaml``, or the folder of a run's own ``config.yaml``."""
+    if not configs:
+        return None
+    path = Path(str(configs[-1]))
+    return path.parent if path.name == "config.yaml" else Path("runs") / path.stem
