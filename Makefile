@@ -30,7 +30,7 @@ demo: $(VENV)/images.installed ## Train on digits, sample, judge, and write runs
 	$(BIN)/ornstein demo images
 
 test: $(VENV)/dev.installed ## Run the test suite.
-	$(QUIET_OPENMP) $(BIN)/python -m pytest -n $(WORKERS) $(TESTFLAGS)
+	$(QUIET_OPENMP) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTFLAGS)
 
 check: lint types imports ## Lint, format, types and import rules.
 
