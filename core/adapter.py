@@ -142,7 +142,7 @@ class DomainAdapter(nn.Module, ABC):
         return result
 
     def preview_condition(self, num: int) -> dict[str, Any]:
-        """What to ask for where nobody says: the pictures of training and the commands; spread over the classes, say."""
+        """What to ask for where nobody says, in training's pictures and the commands; spread over classes, say."""
         return {}
 
     def pack(self, samples: Any) -> dict[str, np.ndarray]:

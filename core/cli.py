@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -264,7 +265,7 @@ def _draw_in_processes(
                 _draw_share, checkpoint, rank, processes, first, last - first, dict(request),
                 {name: value[first:last] for name, value in condition.items()},
             )
-            for rank, (first, last) in enumerate(zip(bounds, bounds[1:], strict=False))
+            for rank, (first, last) in enumerate(pairwise(bounds))
             if last > first
         ]  # fmt: skip
         parts = [share.result() for share in shares]

@@ -78,7 +78,7 @@ class EMACallback(Callback):
     @contextmanager
     def averaged(self, pl_module: LightningModule) -> Iterator[None]:
         """A block in which the model has the (first) averaged weights."""
-        parameters = list(_trainable(pl_module).values())
+        parameters: list[Tensor] = list(_trainable(pl_module).values())
         trained = [parameter.detach().clone() for parameter in parameters]
         self.copy_to(pl_module)
         try:

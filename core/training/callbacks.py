@@ -172,7 +172,7 @@ class Progress(ProgressBar):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         step, last = trainer.global_step, trainer.global_step >= trainer.max_steps
-        if step % trainer.log_every_n_steps == 0 or last:
+        if step % trainer.log_every_n_steps == 0 or last:  # type: ignore[attr-defined]
             self._log(trainer, pl_module, step)
         if self._bar is not None:
             self._bar.update(step - self._bar.n)

@@ -70,7 +70,7 @@ def load_state(path: str | Path, device: str | torch.device = "cpu") -> dict[str
 
 
 def read_header(path: str | Path) -> dict[str, str]:
-    """The metadata of a training checkpoint (``global_step`` among it), read without its tensors; raises as ``load_state``."""
+    """Metadata of a training checkpoint, ``global_step`` among it, without the tensors; raises as ``load_state``."""
     from safetensors import SafetensorError, safe_open
 
     if not Path(path).is_file():
@@ -136,7 +136,8 @@ class _Writer:
         value = value.detach()
         if value.layout != torch.strided or value.is_complex():
             raise TypeError(f"{where} is a {value.layout} tensor of {value.dtype}, which a checkpoint cannot hold")
-        order = sorted(range(value.ndim), key=lambda d: (-value.stride(d), d))
+        strides = value.stride()
+        order = sorted(range(value.ndim), key=lambda d: (-strides[d], d))
         dense = value.permute(order).is_contiguous()
         node: dict[str, Any] = {"!": "tensor"}
         if dense and not value.is_contiguous():

@@ -42,7 +42,7 @@ def fit(arguments: Sequence[str], adapter_class: type) -> int:
         run=run,
         training=objects.training,
         overwrite=options.overwrite,
-        **{name: value for name, value in vars(objects.trainer).items()},
+        **vars(objects.trainer),
     )
     print(f"finished after {result.step} steps; the model is in {result.model}")
     return 0

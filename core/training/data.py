@@ -1,7 +1,7 @@
 """Data modules whose batches are a function of (seed, step, rank), so that training resumes at any step.
 
-The samples of all steps and ranks form one endless stream: a permutation of the data set, then another, and so on. Batch
-``step`` of ``rank`` takes ``batch_size`` consecutive places of it,
+The samples of all steps and ranks form one endless stream: a permutation of the data set, then another, and so on.
+Batch ``step`` of ``rank`` takes ``batch_size`` consecutive places of it,
 
     place = (step * world_size + rank) * batch_size + j,   epoch, k = divmod(place, n),   index = permutation_epoch[k].
 
@@ -139,7 +139,9 @@ class DataModule(LightningDataModule):
         sampler = StepSampler(
             len(dataset), self.batch_size, steps, seed=seed, start=start, rank=rank, world_size=world_size
         )
-        return _ResumableLoader(_Drawn(dataset), batch_sampler=sampler, **self._loader_options())
+        # torch types a batch as a list; its fetcher hands on whatever the sampler gives.
+        batches: Any = sampler
+        return _ResumableLoader(_Drawn(dataset), batch_sampler=batches, **self._loader_options())
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The loader that Lightning asks for, from the step at which the run stands."""

@@ -64,8 +64,8 @@ class PowerEMA:
     """Power-function averages (Karras et al., 2024, arXiv 2312.02696), ``decay_t = (1 - 1 / t)^(gamma + 1)``.
 
     Args:
-        sigma_rels: relative widths of the averages, in (0, 0.2887]; the first one serves validation, pictures and model.
-        snapshot_every: steps between snapshots of all averages, from which ``reconstruct`` makes other widths; 0 for none.
+        sigma_rels: relative widths of the averages, in (0, 0.2887]; validation, pictures and model use the first.
+        snapshot_every: steps between snapshots, from which ``reconstruct`` makes other widths; 0 for none.
     """
 
     sigma_rels: tuple[float, ...] = (0.05, 0.10)
@@ -97,8 +97,8 @@ def width_of_gamma(gamma: float) -> float:
 def gamma_of_width(sigma_rel: float) -> float:
     """The exponent of the profile of relative width ``sigma_rel``.
 
-    It is the largest root of ``gamma^3 + 7 gamma^2 + (16 - s) gamma + (12 - s)`` with ``s = sigma_rel^-2``, taken from the
-    trigonometric solution of the cubic.
+    It is the largest root of ``gamma^3 + 7 gamma^2 + (16 - s) gamma + (12 - s)`` with ``s = sigma_rel^-2``, taken from
+    the trigonometric solution of the cubic.
 
     >>> round(gamma_of_width(0.10), 4), round(width_of_gamma(gamma_of_width(0.10)), 12)
     (6.9372, 0.1)
@@ -139,7 +139,7 @@ class Reconstruction:
 
 
 def profile_coefficients(stored: Sequence[tuple[int, float]], step: int, sigma_rel: float) -> tuple[np.ndarray, float]:
-    """Coefficients of the stored profiles ``(step, sigma_rel)`` that fit another one best, and the relative residual."""
+    """Coefficients of stored profiles ``(step, sigma_rel)`` that fit another one best, and the relative residual."""
     points = [(t, gamma_of_width(width)) for t, width in stored]
     target = (step, gamma_of_width(sigma_rel))
     norms = np.sqrt([profile_inner_product(*point, *point) for point in points])

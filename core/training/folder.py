@@ -94,7 +94,7 @@ class RunFolder:
 
 
 def describe(value: Any) -> Any:
-    """A configuration of anything that a Python caller may hand to the Trainer: objects become the names of their class."""
+    """A configuration of anything that Python code may give the Trainer: other objects become the names of classes."""
     if isinstance(value, (list, tuple)):
         return [describe(item) for item in value]
     if isinstance(value, Mapping):

@@ -85,7 +85,10 @@ def _class(path: str) -> type | None:
 
 
 def _subclasses(cls: type) -> set[type]:
-    return {cls}.union(*(_subclasses(child) for child in cls.__subclasses__()))
+    found: set[type] = {cls}
+    for child in cls.__subclasses__():
+        found |= _subclasses(child)
+    return found
 
 
 def _line(message: str) -> str:

@@ -49,12 +49,13 @@ class DiffusionModule(LightningModule):
         value = loss.detach()
         # A tensor on the device: reading it every step would wait for the device.
         self.smooth_loss = value.clone() if self.smooth_loss is None else self.smooth_loss.lerp(value, 0.02)
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0:  # other steps are not written anyway
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.trainer.global_step + 1) % every == 0:  # other steps are not written anyway
             self.log("loss", value, batch_size=len(losses))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """The loss on held-out data, at the same times and with the same noise every time, so that its curve is smooth."""
+        """The loss on held-out data, each time at the same times and with the same noise, for a smooth curve."""
         losses = self._losses(batch, self._seeded_generator("validation", batch_idx), train=False)
         self.log("val_loss", losses.mean(), batch_size=len(losses), sync_dist=True)
 

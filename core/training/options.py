@@ -67,8 +67,8 @@ class TrainingOptions:
 def learning_rate_factor(step: int, options: TrainingOptions, max_steps: int) -> float:
     """The learning rate of step ``step`` (from 0) as a fraction of the peak.
 
-    With w warm-up steps: ``(step + 1) / w`` below w, and from there, with ``p = (step - w) / (max_steps - 1 - w)`` from 0 to 1,
-    ``1`` (constant), ``1 - (1 - f) p`` (linear) or ``f + (1 - f) (1 + cos(pi p)) / 2`` (cosine), where f is ``final_lr``.
+    With w warm-up steps it is ``(step + 1) / w`` below w, and from there with ``p = (step - w) / (max_steps - 1 - w)``,
+    ``1`` (constant), ``1 - (1 - f) p`` (linear) or ``f + (1 - f) (1 + cos(pi p)) / 2`` (cosine); f is ``final_lr``.
 
     >>> options = TrainingOptions(schedule="linear", warmup=2)
     >>> [learning_rate_factor(step, options, 7) for step in range(7)]

@@ -1,4 +1,4 @@
-"""Seeds: every random number of a run is a function of (seed, purpose, step, rank), so that a resumed run draws the same."""
+"""Seeds: every random number of a run depends on (seed, purpose, step, rank), so that a resumed run draws the same."""
 
 import hashlib
 import random
@@ -22,7 +22,7 @@ def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
 
 
 def seed_global_state(seed: int) -> None:
-    """Seed the global generators of torch (CPU and accelerators), numpy and ``random``, which dropout and augmentations read."""
+    """Seed the global generators of torch, numpy and ``random``, which dropout and augmentations read."""
     # torch.manual_seed would queue calls for devices that are not in use, which takes longer than a small step.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
