@@ -28,12 +28,14 @@ class EDMSampler(Sampler):
         r_min: ``S_tmin``, lowest noise level with churn.
         r_max: ``S_tmax``, highest.
         noise_scale: ``S_noise``, positive; 1.003 to 1.007 in the paper make up for lost detail.
+        bounded: as for `Heun`.
     """
 
     churn: float = field(default=40.0, kw_only=True)
     r_min: float = field(default=0.0, kw_only=True)
     r_max: float = field(default=math.inf, kw_only=True)
     noise_scale: float = field(default=1.0, kw_only=True)
+    bounded: bool = field(default=False, kw_only=True)
 
     order = 2
 
@@ -65,7 +67,7 @@ class EDMSampler(Sampler):
         alpha_hat = schedule.alpha(t_hat)
         added = torch.where(gamma > 0, self.noise_scale * alpha_hat * ratio * (gamma * (2 + gamma)).sqrt(), 0.0)
         scale = torch.where(gamma > 0, alpha_hat / alpha, 1.0)
-        gain = torch.cat([heun_gain(process, torch.stack([a, b])) for a, b in zip(t_hat, s)])
+        gain = torch.cat([heun_gain(process, torch.stack([a, b]), self.bounded) for a, b in zip(t_hat, s)])
         return torch.stack([t_hat, scale, added, schedule.alpha(s), schedule.sigma(s), gain], 1)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
