@@ -8,8 +8,8 @@ A third party tests an adapter that it registered (entry point group ``ornstein.
     pytest --pyargs ornstein.core.conformance --adapter NAME
 
 where ``--adapter-args '{"size": 8}'`` gives the arguments that its constructor cannot do without.  A training batch is
-what the adapter's method ``example_batch(num)`` returns, if it has one, and otherwise ``num`` decoded states, in a tuple
-with the values of ``preview_condition`` where there are any.
+what the adapter's method ``example_batch(num)`` returns, if it has one, and otherwise ``num`` decoded states, in a
+tuple with the values of ``preview_condition`` where there are any.
 """
 
 import copy
@@ -18,7 +18,7 @@ import inspect
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -42,19 +42,20 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
         core.TableSchedule.scaled_linear(),
         core.TableSchedule((0.1, 0.2, 0.5, 1.0)),
     ),
-    core.ShiftedSchedule: tuple(
-        core.ShiftedSchedule(schedule, 3.0)
-        for schedule in (core.VPSchedule(), core.SubVPSchedule(), core.VESchedule(), core.FlowSchedule())
-    )
-    + (core.ShiftedSchedule(core.SigmoidSchedule(), 0.5),),
+    core.ShiftedSchedule: (
+        core.ShiftedSchedule(core.VPSchedule(), 3.0),
+        core.ShiftedSchedule(core.SubVPSchedule(), 3.0),
+        core.ShiftedSchedule(core.VESchedule(), 3.0),
+        core.ShiftedSchedule(core.FlowSchedule(), 3.0),
+        core.ShiftedSchedule(core.SigmoidSchedule(), 0.5),
+    ),
     core.ZeroTerminalSNR: (
         core.ZeroTerminalSNR(core.VPSchedule()),
         core.ZeroTerminalSNR(core.TableSchedule.linear()),
         core.ZeroTerminalSNR(core.SigmoidSchedule()),
     ),
     core.Times: (core.Times((1.0, 0.7, 0.2, 0.0)),),
-    core.UniformWeighting: tuple(core.UniformWeighting(of) for of in ("eps", "x0", "v", "score", "flow"))
-    + (core.UniformWeighting("edm", 0.5),),
+    core.UniformWeighting: tuple(core.UniformWeighting(of, 0.5) for of in get_args(core.Prediction)),
     core.DDIM: (core.DDIM(), core.DDIM(eta=0.5)),
     core.DDPM: (core.DDPM(), core.DDPM(variance="large")),
     core.DPMSolver: tuple(core.DPMSolver(order=order, eta=eta) for order in (1, 2, 3) for eta in (0.0, 1.0)),
@@ -71,7 +72,7 @@ def _concrete(base: type) -> Iterator[type]:
 
 
 def instances(base: type[T]) -> list[T]:
-    """The instances of every imported, concrete subclass of ``base`` that belongs to ornstein or a registered domain."""
+    """The instances of every imported, concrete subclass of ``base`` of ornstein and the registered domains."""
     found = []
     for cls in sorted(set(_concrete(base)), key=class_path):
         try:
