@@ -4,8 +4,6 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
-from jupyter_client import KernelManager
-
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "Ornstein"
@@ -32,10 +30,6 @@ nb_execution_show_tb = True
 nb_merge_streams = False
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-
-# Kernels talk through files where they can, not through open ports.
-if sys.platform != "win32":
-    KernelManager.class_traits()["transport"].default_value = "ipc"
 
 autosummary_generate = True
 autodoc_member_order = "bysource"
