@@ -128,7 +128,8 @@ def record(
 ) -> int:
     """Write ``results/NAME.json``, print the same object as the last line, and return the exit status.
 
-    The status is 0 when all of ``passed`` hold, else 1. A quick run says so in the object and leaves the recorded result alone.
+    The status is 0 when all of ``passed`` hold, else 1. A quick run says so in the object and leaves the recorded
+    result alone.
     """
     result = {
         "name": name,
