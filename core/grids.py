@@ -32,13 +32,21 @@ class Grid(ABC):
         """``steps + 1`` strictly falling times in [0, 1], float64 on the CPU.
 
         Raises:
-            ValueError: if ``steps`` is not a positive integer, or the times do not fall strictly.
+            ValueError: if ``steps`` is not a positive integer, or the times are of another number, leave [0, 1] or do
+                not fall strictly.
         """
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(f"steps={steps!r}: expected an integer of at least 1")
         times = self.times(steps, process)
-        if not (times[1:] < times[:-1]).all():
-            i = int((times[1:] >= times[:-1]).nonzero()[0])
+        if tuple(times.shape) != (steps + 1,):
+            raise ValueError(
+                f"{self}: times of shape {tuple(times.shape)}: expected {steps + 1} times for steps={steps}"
+            )
+        if times.min() < 0 or times.max() > 1:
+            raise ValueError(f"{self}: times from {times.min():.6g} to {times.max():.6g}: expected times in [0, 1]")
+        falling = times[1:] < times[:-1]
+        if not falling.all():
+            i = int((~falling).nonzero()[0])
             raise ValueError(
                 f"{self}: times must fall, but number {i} is {times[i]:.6g} and the next {times[i + 1]:.6g}"
             )
@@ -87,9 +95,7 @@ def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
     """The part of the log-SNR range ``[low, high]`` that the process covers."""
     start, stop = process.level(1.0).log_snr, process.level(0.0).log_snr
     if max(low, start) >= min(high, stop):
-        raise ValueError(
-            f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g} only"
-        )
+        raise ValueError(f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g} only")
     return max(low, start), min(high, stop)
 
 
