@@ -499,7 +499,7 @@ def test_step_compiles_whole_and_once() -> None:
     ids=label,
 )
 def test_few_evaluations_stay_near_the_data(sampler: Sampler) -> None:
-    """At two to ten steps nothing blows up, where Heun's published form leaves the data by more than a factor of ten."""
+    """At two to ten steps nothing blows up, where Heun's published form leaves the data by a factor of ten."""
     denoiser = three_modes(SDE(VPSchedule()))
     truth = denoiser.sample(4000, generator=torch.Generator().manual_seed(0)).pow(2).mean().sqrt()
 
