@@ -194,7 +194,7 @@ def test_gradients_reach_the_state() -> None:
 
 
 def test_a_guided_denoiser_samples() -> None:
-    """Two classes with exact denoisers: scale 1 lands on the class, scale 0 on the other posterior, all by seed alone."""
+    """Data on one point, with a label another: scale 1 lands on the label's, 0 on the first, 2 as far beyond."""
     process = SDE(FlowSchedule())
     point, anything = (GaussianDenoiser(process, [m], [[v]]) for m, v in ((3.0, 0.0), (-1.0, 0.0)))
 

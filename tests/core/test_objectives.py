@@ -98,8 +98,7 @@ def test_loss_of_the_exact_denoiser_is_its_expectation(schedule: Any, weighting:
 
 
 def test_expected_loss_over_uniform_times() -> None:
-    """Flow on N(0, 1), equal weight on v's trigonometric kin: E = int_0^1 w(t) t^2 / ((1 - t)^2 + t^2) dt, in closed form
-    for the weight SNR + 1 = ((1 - t)^2 + t^2) / t^2: exactly 1."""
+    """For N(0, 1) the posterior variance is t^2 / ((1 - t)^2 + t^2), one over the weight SNR + 1 of v."""
     denoiser, batch = GaussianDenoiser(SDE(FlowSchedule()), torch.zeros(1), torch.eye(1)), 40_000
     x0 = torch.randn(batch, 1, dtype=torch.float64, generator=generator())
     for times in (UniformTimes(), StratifiedTimes()):
@@ -209,7 +208,6 @@ def test_a_bfloat16_network_under_a_float32_state(prediction: Prediction) -> Non
     low = NetworkDenoiser(network.bfloat16(), SDE(CosineSchedule()), prediction)
     loss = objective(low, x0, generator=generator())
     assert loss.dtype == torch.float32
-    # score's own scale is unbounded, so a small error of F counts for more there
     assert abs(loss.mean() / exact.mean() - 1) < 0.02
     loss.mean().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.bfloat16 for p in low.parameters())
