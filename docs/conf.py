@@ -24,7 +24,7 @@ templates_path = ["_templates"]
 
 # Pages are run afresh in every build; a cell that fails, fails the build. Training reports on stderr.
 nb_execution_mode = "force"
-nb_execution_timeout = 300
+nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = False
