@@ -83,6 +83,11 @@ class GaussianDenoiser(ClosedFormDenoiser):
         covariance: ``(D, D)``, symmetric and positive semi-definite.
     """
 
+    mean: Tensor
+    covariance: Tensor
+    values: Tensor
+    vectors: Tensor
+
     def __init__(
         self,
         process: SDE,
@@ -161,6 +166,10 @@ class MixtureDenoiser(ClosedFormDenoiser):
         stds: ``(K,)``, at least 0.
     """
 
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
     def __init__(
         self,
         process: SDE,
@@ -223,6 +232,8 @@ class EmpiricalDenoiser(MixtureDenoiser):
         process: the forward process.
         data: ``(N, *event)``.
     """
+
+    data: Tensor
 
     def __init__(self, process: SDE, data: Float[Tensor, "points *event"] | Sequence[Sequence[float]]) -> None:
         data = data if isinstance(data, Tensor) else torch.as_tensor(data, dtype=torch.float64)

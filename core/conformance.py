@@ -64,7 +64,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 
 
-def _concrete(base: type) -> Iterator[type]:
+def _concrete(base: type[Any]) -> Iterator[type[Any]]:
     for cls in base.__subclasses__():
         if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
             yield cls
@@ -73,7 +73,7 @@ def _concrete(base: type) -> Iterator[type]:
 
 def instances(base: type[T]) -> list[T]:
     """The instances of every imported, concrete subclass of ``base`` of ornstein and the registered domains."""
-    found = []
+    found: list[T] = []
     for cls in sorted(set(_concrete(base)), key=class_path):
         try:
             # Classes that nobody can name in a configuration are somebody's test doubles.
@@ -373,7 +373,7 @@ def _draw(adapter: DomainAdapter, num: int, **options: Any) -> dict[str, np.ndar
     conditions = adapter.prepare_condition(5, **adapter.preview_condition(5))
     first = options.get("first", 0)
     part = {name: value[first : first + num] for name, value in conditions.items()}
-    return adapter.pack(adapter.sample(num, sampler=sampler, seed=5, **options, **part))
+    return adapter.pack(adapter.sample(num, sampler=sampler, seed=5, **options, **part))  # type: ignore[arg-type]
 
 
 def _assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], atol: float = 1e-4) -> None:
@@ -398,14 +398,15 @@ def test_adapter_is_rebuilt_from_its_configuration(adapter: DomainAdapter) -> No
 
 
 def test_adapter_encodes_what_it_decoded(adapter: DomainAdapter) -> None:
-    if hasattr(adapter, "example_batch"):
-        batch = adapter.example_batch(3)
+    example_batch = getattr(adapter, "example_batch", None)
+    if callable(example_batch):
+        batch = example_batch(3)
     else:
         objects, conditions = adapter.decode(_states(adapter, 3)), adapter.preview_condition(3)
         batch = (objects, *conditions.values()) if conditions else objects
     example = adapter.encode(batch)
     decoded = adapter.decode(example.state)
-    if not hasattr(adapter, "example_batch"):
+    if not callable(example_batch):
         _assert_same(adapter.pack(objects), adapter.pack(decoded))
     tensors = example.state.values() if isinstance(example.state, dict) else [example.state]
     assert all(len(tensor) == 3 for tensor in (*tensors, *example.condition.values()))

@@ -91,9 +91,13 @@ class Quadratic(Grid):
         return self.start * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** 2
 
 
+def _log_snr(process: SDE, t: float) -> float:
+    return float(process.level(t).log_snr)
+
+
 def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
     """The part of the log-SNR range ``[low, high]`` that the process covers."""
-    start, stop = process.level(1.0).log_snr, process.level(0.0).log_snr
+    start, stop = _log_snr(process, 1.0), _log_snr(process, 0.0)
     if max(low, start) >= min(high, stop):
         raise ValueError(f"log-SNR from {low:.4g} to {high:.4g}: {process} covers {start:.4g} to {stop:.4g} only")
     return max(low, start), min(high, stop)
@@ -129,7 +133,7 @@ class UniformLogSNR(Grid):
 
     def times(self, steps: int, process: SDE) -> Tensor:
         low, high = _ends(process, self.low, self.high)
-        clean = self.clean and process.level(0.0).log_snr > high
+        clean = self.clean and _log_snr(process, 0.0) > high
         return _times_of(torch.linspace(low, high, steps + (not clean), dtype=torch.float64), process, clean)
 
 
@@ -164,7 +168,7 @@ class Karras(Grid):
 
     def times(self, steps: int, process: SDE) -> Tensor:
         low, high = _ends(process, -2 * math.log(self.sigma_max), -2 * math.log(self.sigma_min))
-        clean = self.clean and process.level(0.0).log_snr > high
+        clean = self.clean and _log_snr(process, 0.0) > high
         first, last = math.exp(-low / (2 * self.rho)), math.exp(-high / (2 * self.rho))
         roots = torch.linspace(first, last, steps + (not clean), dtype=torch.float64)
         return _times_of(-2 * self.rho * roots.log(), process, clean)

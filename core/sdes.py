@@ -95,13 +95,13 @@ class SDE(Process):
         sigma = as_tensor(t if isinstance(t, Tensor) else float(t))
         return Gaussian(torch.zeros(shape), self.schedule.sigma(sigma).to(torch.get_default_dtype()))
 
-    def marginal(self, x0: Tensor, t: Time) -> Gaussian:
+    def marginal(self, x0: Tensor, t: Time) -> Gaussian:  # type: ignore[override]  # this process moves one tensor
         """``q(x_t | x_0) = N(alpha(t) x_0, sigma(t)^2)``; ``t`` a float or ``(B,)``."""
         t = as_tensor(t)
         alpha, sigma = broadcast(self.schedule.alpha(t), x0), broadcast(self.schedule.sigma(t), x0)
         return Gaussian(alpha * x0, sigma.to(x0.dtype))
 
-    def posterior(self, x0: Tensor, xt: Tensor, s: Time, t: Time) -> Gaussian:
+    def posterior(self, x0: Tensor, xt: Tensor, s: Time, t: Time) -> Gaussian:  # type: ignore[override]  # this process moves one tensor
         """``q(x_s | x_t, x_0)`` for ``s <= t``: with ``e = SNR(t) / SNR(s)`` it has
 
         mean ``sqrt(e) (sigma_s / sigma_t) x_t + alpha_s (1 - e) x_0`` and variance ``sigma_s^2 (1 - e)``
