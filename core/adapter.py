@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ornstein.core.config import from_config, near, to_config
 from ornstein.core.process import State
-from ornstein.core.weights import load_weights
+from ornstein.core.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from ornstein.core.training.run import Run
@@ -260,13 +260,11 @@ class DomainAdapter(nn.Module, ABC):
 
     def save_pretrained(self, directory: str | Path) -> Path:
         """Write ``model.safetensors`` and ``config.json``, the layout of huggingface_hub's mixin."""
-        from safetensors.torch import save_model
-
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         config = {"ornstein_version": version("ornstein"), **to_config(self)}
         (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_model(self, str(directory / WEIGHTS), metadata={"format": "pt"})
+        save_weights(self, directory / WEIGHTS)
         return directory
 
     @classmethod

@@ -1,5 +1,6 @@
-"""Weights in safetensors files: reading them into a module with errors that say what does not fit."""
+"""Weights in safetensors files, read into a module with errors that say what does not fit."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -7,13 +8,26 @@ from torch import nn
 
 from ornstein.core.config import near
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "save_weights"]
+
+
+def save_weights(module: nn.Module, path: str | Path) -> None:
+    """Write a module's parameters and buffers; tensors that it shares (tied weights) are written once.
+
+    Equal weights give equal files. The file appears whole or not at all.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    tensors = {names[0]: module.state_dict()[names[0]].cpu().contiguous() for names in _shared(module)}
+    partial = path.with_name(f".{path.name}.partial")
+    # A copy of the memory for each tensor: safetensors refuses views of one storage.
+    save_file({name: value.clone() for name, value in tensors.items()}, partial, {"format": "pt"})
+    os.replace(partial, path)
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Load a file that ``safetensors.torch.save_model`` wrote into ``module``, strictly.
-
-    Tensors that the module shares (tied weights) are stored once; the file's metadata names the copies.
+    """Load a safetensors file into ``module``, strictly.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -27,16 +41,15 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            copies = {name: kept for name, kept in (file.metadata() or {}).items() if kept in stored}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path} is truncated or no safetensors file ({error}); save or download it again") from None
-    stored |= {name: stored[kept] for name, kept in copies.items()}
     wanted = module.state_dict()
-    for name in wanted:
-        if name not in stored:
-            raise ValueError(
-                f"{path} lacks the tensor {name!r}{near(name, set(stored) - set(wanted))}; it is of another model"
-            )
+    for names in _shared(module):
+        kept = next((name for name in names if name in stored), None)
+        if kept is None:
+            hint = near(names[0], set(stored) - set(wanted))
+            raise ValueError(f"{path} lacks the tensor {names[0]!r}{hint}; it is of another model")
+        stored |= {name: stored[kept] for name in names if name not in stored}
     for name, value in stored.items():
         if name not in wanted:
             raise ValueError(f"{path} has a tensor {name!r} that the model has not; it is of another model")
@@ -46,3 +59,12 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     with torch.no_grad():
         for name, target in wanted.items():
             target.copy_(stored[name])
+
+
+def _shared(module: nn.Module) -> list[list[str]]:
+    """The names in the state of ``module``, those of one tensor together, in order."""
+    groups: dict[object, list[str]] = {}
+    for name, value in module.state_dict().items():
+        memory = (value.device, value.data_ptr(), value.shape, value.stride()) if value.numel() else name
+        groups.setdefault(memory, []).append(name)
+    return list(groups.values())

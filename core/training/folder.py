@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ornstein.core.config import to_config
+from ornstein.core.config import constructor_parameters, to_config
 
 __all__ = ["RunFolder"]
 
@@ -104,7 +104,15 @@ def describe(value: Any) -> Any:
     try:
         return to_config(value)
     except (TypeError, ValueError):
-        return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}"}
+        return {"class_path": f"{type(value).__module__}.{type(value).__qualname__}", **_describe_arguments(value)}
+
+
+def _describe_arguments(value: Any) -> dict[str, Any]:
+    """The constructor arguments that an object keeps, for a class of ours that holds something else."""
+    if not type(value).__module__.startswith("ornstein."):
+        return {}
+    names = constructor_parameters(type(value))
+    return {"init_args": {name: describe(getattr(value, name)) for name in names if hasattr(value, name)}}
 
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

@@ -86,7 +86,8 @@ def _class(path: str) -> type | None:
 
 def _subclasses(cls: type) -> set[type]:
     found: set[type] = {cls}
-    for child in cls.__subclasses__():
+    children: list[type] = cls.__subclasses__()
+    for child in children:
         found |= _subclasses(child)
     return found
 

@@ -107,7 +107,7 @@ def train(
         if is_first_process():
             config = {
                 "adapter": to_config(adapter),
-                "data": to_config(data),
+                "data": describe(data),  # may hold pictures or tables in memory
                 "training": describe(dataclasses.asdict(training) | {"ema": training.ema}),
                 "trainer": describe(arguments),
             }
