@@ -149,7 +149,7 @@ def main() -> int:
     options = parser(__doc__).parse_args()
     set_threads(options.threads)
     warnings.filterwarnings("ignore")
-    batch, rounds = (8, 3) if options.quick else (64, 7)
+    batch, rounds = (8, 3) if options.quick else (64, 5)
     figures: dict[str, float] = {"batch": batch, "rounds": rounds}
     for case in CASES:
         figures |= measure_times(case, batch, rounds)
