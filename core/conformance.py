@@ -170,6 +170,16 @@ def test_schedule_keeps_shape_and_dtype_and_takes_floats(subject: core.Schedule)
 
 
 @_each(core.Schedule)
+def test_schedule_stays_on_the_device_of_its_times(subject: core.Schedule) -> None:
+    """On the meta device, which refuses to be mixed with others and needs no hardware."""
+    t = torch.empty(3, device="meta")
+    for name in ("alpha", "sigma", "log_snr", "d_alpha", "d_sigma", "d_log_snr", "time"):
+        out = getattr(subject, name)(t)
+        assert out.device == t.device
+        assert (out.shape, out.dtype) == (t.shape, t.dtype)
+
+
+@_each(core.Schedule)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_schedule_has_no_nan_at_its_ends(subject: core.Schedule, dtype: torch.dtype) -> None:
     ends = torch.tensor([0.0, 1.0], dtype=dtype)

@@ -237,6 +237,17 @@ def test_float32_states_are_answered_with_float64_care() -> None:
         close(denoiser.log_prob(x, 0.3).double(), denoiser.log_prob(x.double(), 0.3), 1e-6)
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_everything_stays_on_the_device_of_the_state(which: int) -> None:
+    """On the meta device, which refuses to be mixed with others and needs no hardware."""
+    denoiser = exact(SDE(FlowSchedule()))[which].to("meta")
+    x, t = torch.empty(4, denoiser.dim, device="meta"), torch.empty(4, device="meta")
+    for time in (0.3, t):
+        posterior = denoiser(x, time)
+        for name in ("mean", "variance", "eps", "score", "velocity"):
+            assert getattr(posterior, name).device == x.device
+
+
 def test_events_of_any_shape() -> None:
     data = torch.randn(4, 3, 2, 2)
     denoiser = EmpiricalDenoiser(SDE(FlowSchedule()), data)

@@ -21,7 +21,7 @@ from ornstein.core import (
 
 
 class Labelled(Denoiser):
-    """Mean = x / 2 + what the conditions say; remembers its calls."""
+    """Mean = x / 2 + t + what the conditions say; remembers its calls."""
 
     def __init__(self) -> None:
         super().__init__(SDE(CosineSchedule()))
@@ -29,13 +29,11 @@ class Labelled(Denoiser):
 
     def forward(self, x_t: Tensor, t: Any, **condition: Any) -> Posterior:
         self.calls.append((x_t, t, condition))
-        mean = 0.5 * x_t
+        mean = 0.5 * x_t + torch.as_tensor(t, dtype=x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
         for name in ("label", "context"):
             if condition.get(name) is not None:
                 value = condition[name].to(x_t.dtype)
                 mean = mean + (value + 1).reshape(len(x_t), -1).mean(1).reshape(-1, *[1] * (x_t.ndim - 1)) * (1 + x_t)
-        if torch.as_tensor(t).ndim:
-            mean = mean + t.to(x_t.dtype).reshape(-1, *[1] * (x_t.ndim - 1))
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
 
 
@@ -124,7 +122,7 @@ def test_scale_one_and_the_outside_of_the_interval_cost_one_conditional_call() -
         inner = Labelled()
         guided = ClassifierFreeGuidance(inner, scale, interval)(X, t, label=LABEL)
         assert [len(x) for x, _, _ in inner.calls] == [4]
-        assert torch.equal(guided.mean, means()[0])
+        assert torch.equal(guided.mean, means(t=t)[0])
 
 
 @pytest.mark.parametrize("t", [0.2, 0.3, 0.4])
@@ -143,10 +141,9 @@ def test_a_time_per_sample_acts_per_sample() -> None:
         inner = Labelled()
         guided = ClassifierFreeGuidance(inner, 4.0, interval)(X, t, label=label).mean
         assert torch.equal(inner.calls[0][1], torch.cat([t, t]))
+        apart = ClassifierFreeGuidance(Labelled(), 4.0, interval)
         for i in range(4):
-            one = ClassifierFreeGuidance(Labelled(), 4.0, interval)(
-                X[i : i + 1], t[i : i + 1], label=label[i : i + 1]
-            ).mean
+            one = apart(X[i : i + 1], t[i].item(), label=label[i : i + 1]).mean
             torch.testing.assert_close(guided[i : i + 1], one, rtol=1e-12, atol=1e-12)
 
 

@@ -241,6 +241,17 @@ def test_conditions_reach_the_denoiser() -> None:
     assert "mask" not in denoiser.condition
 
 
+@pytest.mark.parametrize("times", [UniformTimes(), LogNormalTimes(), ImportanceTimes()])
+@pytest.mark.parametrize("weighting", WEIGHTINGS, ids=repr)
+def test_the_loss_stays_on_the_device_of_the_data(times: TrainingTimes, weighting: Weighting) -> None:
+    """On the meta device, which refuses to be mixed with others and needs no hardware."""
+    denoiser = NetworkDenoiser(Network(), SDE(TableSchedule.linear(10))).to("meta")
+    x0, mask = torch.empty(4, 2, 3, device="meta"), torch.ones(4, 2, dtype=torch.bool, device="meta")
+    objective = DenoisingObjective(weighting, times).eval()
+    assert objective(denoiser, x0, mask=mask).device == x0.device
+    assert objective(denoiser, x0).shape == (4,)
+
+
 # Importance sampling.
 
 

@@ -27,6 +27,7 @@ from ornstein.core import (
     ZeroTerminalSNR,
 )
 from ornstein.core.conformance import instances
+from ornstein.core.schedules import Time
 
 T = torch.linspace(0, 1, 101, dtype=torch.float64)
 
@@ -187,6 +188,21 @@ def test_log_snr_of_sixty_survives_the_round_trip(schedule: Schedule) -> None:
 def test_times_of_infinite_log_snr_are_the_ends(schedule: Schedule) -> None:
     ends = schedule.time(torch.tensor([math.inf, -math.inf], dtype=torch.float64))
     close(ends, torch.tensor([0.0, 1.0], dtype=torch.float64), atol=1e-15)
+
+
+@pytest.mark.parametrize("error", [-1e-15, 1e-15])
+def test_zero_terminal_snr_is_zero_where_the_device_rounds_otherwise(error: float) -> None:
+    """alpha(1) of the base is known from the CPU; another device, or a vector unit, may differ in the last digit."""
+
+    class Other(VPSchedule):
+        def alpha(self, t: Time) -> Tensor:
+            alpha = super().alpha(t)
+            return alpha * (1 + error) if alpha.ndim else alpha
+
+    t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    schedule = ZeroTerminalSNR(Other())
+    assert schedule.alpha(t)[-1] == 0
+    assert schedule.log_snr(t)[-1] == -math.inf
 
 
 def test_gradients_of_a_table_are_finite_at_the_last_time() -> None:
