@@ -172,6 +172,8 @@ class ImageJudge:
         expected = self.reference.heldout.shape
         if tuple(images.shape[1:]) != expected or len(images) < 8:
             raise ValueError(f"samples have shape {tuple(images.shape)}: expected at least 8 of shape {expected}")
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"{len(labels)} labels were given for {len(images)} samples: expected one a sample")
         figures = self.distances(images)
         floor = self.floor(len(images))
         figures["frechet_ratio"] = figures["frechet"] / floor["frechet"] if floor["frechet"] > 0 else float("inf")
