@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from ornstein.core.config import from_config, near, to_config
@@ -47,12 +48,14 @@ class Example:
     mask: Tensor | None = None
 
 
-class DomainAdapter(nn.Module, ABC):
+class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags=["diffusion"]):
     """A diffusion model of one domain.
 
     A subclass sets ``denoiser``, ``objective`` and ``sampler`` in its constructor, keeps every constructor argument
     under its own name (so that ``config.json`` can rebuild it) and gives the abstract methods. Parameters and buffers
     are everything that the checkpoint holds: statistics of the data (means, scales, vocabularies) belong in buffers.
+    ``save_pretrained(folder)`` and ``push_to_hub(name)`` are huggingface_hub's and write ``model.safetensors``,
+    ``config.json`` and a model card.
 
     Attributes:
         denoiser: the trained ``Denoiser``.
@@ -258,17 +261,14 @@ class DomainAdapter(nn.Module, ABC):
 
     # Checkpoints.
 
-    def save_pretrained(self, directory: str | Path) -> Path:
-        """Write ``model.safetensors`` and ``config.json``, the layout of huggingface_hub's mixin."""
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What the mixin's ``save_pretrained`` and ``push_to_hub`` write beside the model card."""
         config = {"ornstein_version": version("ornstein"), **to_config(self)}
-        (directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_weights(self, directory / WEIGHTS)
-        return directory
+        (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_weights(self, save_directory / WEIGHTS)
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # the mixin's reads config.json before anything can check it
         cls: type[Self],
         source: str | Path,
         *,
@@ -321,23 +321,6 @@ class DomainAdapter(nn.Module, ABC):
             raise ValueError(f"{config_file}: {error}") from None
         load_weights(adapter, weights_file)
         return adapter.to(map_location).eval()
-
-    def push_to_hub(
-        self, repo_id: str, *, private: bool | None = None, token: str | None = None, message: str = "Upload model"
-    ) -> str:
-        """Upload the checkpoint to the Hugging Face Hub and return the address of the commit."""
-        from tempfile import TemporaryDirectory
-
-        from huggingface_hub import HfApi
-
-        api = HfApi(token=token)
-        repo_id = api.create_repo(repo_id=repo_id, private=private, exist_ok=True).repo_id
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            head = "---\nlibrary_name: ornstein\ntags: [diffusion]\n---\n\n"
-            body = f"`{type(self).__name__}.from_pretrained({repo_id!r})`\n"
-            (Path(folder) / "README.md").write_text(head + body, encoding="utf-8")
-            return str(api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
 
 
 def _batches(num: int, size: int, conditions: Mapping[str, Tensor]) -> Iterator[tuple[int, int, dict[str, Tensor]]]:

@@ -86,7 +86,11 @@ def test_hidden_conditions(adapter: toy.ToyDiffusion) -> None:
 
 def test_saved_and_loaded_it_is_the_same(adapter: toy.ToyDiffusion, tmp_path: Path) -> None:
     adapter.save_pretrained(tmp_path / "model")
-    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
     for cls in (toy.ToyDiffusion, DomainAdapter):
         loaded = cls.from_pretrained(tmp_path / "model")
         assert isinstance(loaded, toy.ToyDiffusion)
@@ -97,7 +101,8 @@ def test_saved_and_loaded_it_is_the_same(adapter: toy.ToyDiffusion, tmp_path: Pa
 
 @pytest.fixture
 def saved(adapter: toy.ToyDiffusion, tmp_path: Path) -> Path:
-    return adapter.save_pretrained(tmp_path / "model")
+    adapter.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 def _rewrite(saved: Path, change: Any) -> None:
@@ -147,7 +152,11 @@ def _truncate(path: Path) -> None:
         (lambda d: (d / "config.json").unlink(), FileNotFoundError, "has no config.json"),
         (lambda d: (d / "config.json").write_text("{"), ValueError, "config.json is no JSON"),
         (lambda d: (d / "config.json").write_text("[]"), ValueError, "holds no configuration"),
-        (lambda d: (d / "config.json").write_text('{"class_path": "os.system"}'), ValueError, "config.json: .* refused"),
+        (
+            lambda d: (d / "config.json").write_text('{"class_path": "os.system"}'),
+            ValueError,
+            "config.json: .* refused",
+        ),
         (
             lambda d: (d / "config.json").write_text('{"class_path": "ornstein.core.CosineSchedule"}'),
             TypeError,
@@ -167,7 +176,7 @@ def test_a_checkpoint_of_another_domain(saved: Path) -> None:
     class Other(toy.ToyDiffusion):
         pass
 
-    with pytest.raises(TypeError, match="ornstein_toy.ToyDiffusion is no Other"):
+    with pytest.raises(TypeError, match=r"ornstein_toy\.ToyDiffusion is no Other"):
         Other.from_pretrained(saved)
 
 
@@ -199,26 +208,31 @@ def test_a_model_of_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch, adapte
     assert torch.equal(loaded.sample(2, seed=0), adapter.sample(2, seed=0))
 
 
-def test_push_to_hub_uploads_what_from_pretrained_reads(adapter: toy.ToyDiffusion, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_to_hub_uploads_what_from_pretrained_reads(
+    adapter: toy.ToyDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uploaded: dict[str, Any] = {}
 
     class Api:
         def __init__(self, token: str | None) -> None:
             uploaded["token"] = token
 
-        def create_repo(self, repo_id: str, **options: Any) -> SimpleNamespace:
-            uploaded["private"] = options["private"]
+        def create_repo(self, repo_id: str, private: bool, **options: Any) -> SimpleNamespace:
+            uploaded["private"] = private
             return SimpleNamespace(repo_id=f"me/{repo_id}")
 
-        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> str:
+        def upload_folder(self, repo_id: str, folder_path: str, **options: Any) -> str:
             uploaded["files"] = sorted(path.name for path in Path(folder_path).iterdir())
             uploaded["weights"] = load_file(f"{folder_path}/model.safetensors")
+            uploaded["card"] = (Path(folder_path) / "README.md").read_text()
             return f"https://hub/{repo_id}"
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
+    assert isinstance(adapter, huggingface_hub.ModelHubMixin)
     assert adapter.push_to_hub("model", private=True, token="t") == "https://hub/me/model"
     assert uploaded["files"] == ["README.md", "config.json", "model.safetensors"]
-    assert uploaded["private"] is True
+    assert (uploaded["private"], uploaded["token"]) == (True, "t")
+    assert "library_name: ornstein" in uploaded["card"]
     assert torch.equal(uploaded["weights"]["scale"], adapter.scale)
 
 
@@ -251,10 +265,14 @@ def test_a_domain_without_a_demo_says_so() -> None:
         DomainAdapter.demo("runs/demo")
 
 
-def test_importing_the_adapter_is_light() -> None:
-    code = (
-        "import sys, ornstein.core.adapter, ornstein.core.cli; "
-        "print([m for m in ('lightning', 'huggingface_hub', 'jsonargparse', 'safetensors', 'yaml') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("ornstein.core.cli", ["lightning", "huggingface_hub", "jsonargparse", "safetensors", "yaml"]),
+        ("ornstein.core.adapter", ["lightning", "jsonargparse", "safetensors"]),
+    ],
+)
+def test_importing_is_light(module: str, unwanted: list[str]) -> None:
+    code = f"import sys, {module}; print([m for m in {unwanted} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"
