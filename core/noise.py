@@ -43,7 +43,7 @@ class NoiseStream(ABC):
         """
 
     @abstractmethod
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         """Standard normal tensor for the step from time ``t`` down to ``s``."""
 
 
@@ -64,7 +64,7 @@ class _IndependentStream(NoiseStream):
     def draw(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=self.generator)
 
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
 
 
@@ -107,7 +107,7 @@ class _SeededStream(NoiseStream):
             row[...] = generator.standard_normal(row.shape, dtype=np.float32)
         return torch.from_numpy(out).to(device=like.device, dtype=like.dtype)
 
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
 
 
@@ -171,7 +171,7 @@ class _BrownianStream(NoiseStream):
         self.nodes = {key: self.nodes[key] for key in visited}
         return left + (time - low) / (high - low) * (right - left)
 
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
-        shape = tuple(like.shape)
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
+        shape, t, s = tuple(like.shape), float(t), float(s)
         increment = (self._path(t, shape) - self._path(s, shape)) / (t - s) ** 0.5
         return torch.from_numpy(increment).to(device=like.device, dtype=like.dtype)

@@ -89,7 +89,8 @@ class DenoisingObjective(Objective):
         eps = torch.randn(x0.shape, dtype=x0.dtype, device=t.device, generator=generator).to(x0.device)
         if mask is not None:
             condition["mask"] = mask
-            eps = eps * _shaped(mask, x0)
+            # Samplers keep the padding at zero, so training shows the network nothing else there.
+            x0, eps = x0 * _shaped(mask, x0), eps * _shaped(mask, x0)
         # Times are float64 where the device has it, so that weights near the ends keep their digits.
         t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
         level = process.level(t)

@@ -103,5 +103,5 @@ class _UnitStream(NoiseStream):
         self.drawn += 1
         return z
 
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)

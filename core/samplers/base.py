@@ -14,7 +14,8 @@ coefficients are all that has to be said.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from itertools import chain
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +30,8 @@ __all__ = ["LinearSampler", "SampleStep", "Sampler"]
 Row = Sequence[float | Tensor]
 
 
-class SampleStep(NamedTuple):
+@dataclass(frozen=True)
+class SampleStep:
     """What a callback sees after a step: its number, their count, the times, the new state and the posterior mean at
     ``t``.
     """
@@ -243,7 +245,7 @@ class _Given(NoiseStream):
     def draw(self, like: Tensor) -> Tensor:
         return self.noise
 
-    def step(self, like: Tensor, t: float, s: float) -> Tensor:
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.noise
 
 
@@ -256,9 +258,8 @@ def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
 
 
 def _device(denoiser: Denoiser) -> torch.device:
-    tensor = next(denoiser.parameters(), None)
-    tensor = next(denoiser.buffers(), None) if tensor is None else tensor
-    return torch.device("cpu") if tensor is None else tensor.device
+    tensors: Iterable[Tensor] = chain(denoiser.parameters(), denoiser.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 def _keep(mask: Tensor | None, x: Tensor) -> Tensor | None:
