@@ -44,7 +44,7 @@ from ornstein.domains.images.sources import DigitsData
 
 __all__ = ["Settings", "digits_model", "run_demo"]
 
-GUIDANCE = 1.5
+GUIDANCE = 1.2
 LIMITS = {"class_agreement": 0.97, "frechet_ratio": 2.0, "recall": 0.7, "copy_excess": 0.0, "seconds": 360.0}
 AT_MOST = {"frechet_ratio", "copy_excess", "seconds"}
 COMPARED: dict[str, Sampler] = {"DPM-Solver++ 2M": DPMSolver(), "DDIM": DDIM(), "Heun": Heun(), "DDPM": DDPM()}
@@ -63,11 +63,11 @@ class Settings:
         seed: of training and sampling.
     """
 
-    steps: int = 3000
+    steps: int = 2000
     batch_size: int = 128
     samples: int = 1000
     evaluations: tuple[int, ...] = (5, 11, 21, 41)
-    compared: int = 500
+    compared: int = 300
     seed: int = 0
 
 
