@@ -136,7 +136,7 @@ def record(
         "commit": commit(),
         "machine": machine(threads, packages),
         "seeds": list(seeds),
-        "figures": {key: float(f"{value:.6g}") for key, value in figures.items()},
+        "figures": {k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in figures.items()},
         "passed": dict(passed),
     }
     if quick:
