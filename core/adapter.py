@@ -118,7 +118,10 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
         for name, value in condition.items():
             if value is None:
                 continue
-            tensor = torch.as_tensor(value)
+            try:
+                tensor = torch.as_tensor(value)
+            except (TypeError, ValueError, RuntimeError):
+                raise ValueError(f"{name}={value!r}: expected a number, or one for each sample") from None
             tensor = tensor.expand(num) if tensor.ndim == 0 else tensor
             if len(tensor) != num:
                 raise ValueError(f"{name} has {len(tensor)} rows for {num} samples; give one value, or one for each")

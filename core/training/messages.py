@@ -10,6 +10,7 @@ __all__ = ["explain"]
 KEY = re.compile(r'Parser key "([^"]+)"')
 GIVEN_CLASS = re.compile(r"Problem with given class_path '([^']+)'")
 UNKNOWN = re.compile(r"(?:Option|Key) '([^']+)' is not (?:accepted|expected)|unrecognized arguments: --([^\s=]+)")
+NOT_IN_GROUP = re.compile(r"Group '([^']+)' does not accept option '([^']+)'")
 NO_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 MISSING_CLASS = re.compile(r"has no attribute '|No module named|[Uu]nable to import|not found in module")
 BASE_CLASS = re.compile(r"Subtypes: \[<class '([^']+)'>")
@@ -30,6 +31,8 @@ def explain(message: str, groups: Mapping[str, Iterable[str]]) -> str:
     classes = GIVEN_CLASS.findall(message)
     if match := UNKNOWN.search(message):
         return _unknown(match[1] or match[2], classes, groups)
+    if match := NOT_IN_GROUP.search(message):
+        return _unknown(f"{match[1]}.{match[2]}", [], groups)
     if match := NO_CLASS.search(message):
         base = _class(BASE_CLASS.findall(message)[-1])
         known = {cls.__name__ for cls in _subclasses(base)} if base else set()

@@ -69,7 +69,9 @@ def test_class_path_is_the_shortest(cls: type, path: str) -> None:
 
 def _public_classes() -> list[type]:
     modules = (ornstein.core, nn, training)
-    classes = {value for module in modules for name in module.__all__ if inspect.isclass(value := getattr(module, name))}
+    classes = {
+        value for module in modules for name in module.__all__ if inspect.isclass(value := getattr(module, name))
+    }
     bases = (Schedule, ornstein.core.Sampler, ornstein.core.Grid, ornstein.core.Weighting, ornstein.core.TrainingTimes)
     bases += (ornstein.core.Objective, SDE, EMA, training.PowerEMA, training.TrainingOptions)
     return sorted((c for c in classes if issubclass(c, bases) and not inspect.isabstract(c)), key=lambda c: c.__name__)
@@ -139,11 +141,23 @@ def test_an_unexpected_class_is_not_even_built() -> None:
     [
         ({"class_path": "ornstein.core.CosinSchedule"}, "did you mean 'CosineSchedule'"),
         ({"class_path": "ornstein.core.schedule.X"}, r"no module 'ornstein.core.schedule' \(did you mean 'schedules'"),
-        ({"class_path": "ornstein.core.VPSchedule", "init_args": {"beta_mim": 1}}, "no argument 'beta_mim' .did you mean"),
+        (
+            {"class_path": "ornstein.core.VPSchedule", "init_args": {"beta_mim": 1}},
+            "no argument 'beta_mim' .did you mean",
+        ),
         ({"class_path": "ornstein.core.SDE"}, "SDE needs the argument 'schedule'"),
-        ({"class_path": "ornstein_toy.parts.Typed", "init_args": {"mode": "fats"}}, "'fast', 'slow', got 'fats' .did you"),
-        ({"class_path": "ornstein_toy.parts.Typed", "init_args": {"number": "3"}}, "Typed.number must be one of float, got"),
-        ({"class_path": "ornstein_toy.parts.Typed", "init_args": {"number": True}}, "Typed.number must be one of float"),
+        (
+            {"class_path": "ornstein_toy.parts.Typed", "init_args": {"mode": "fats"}},
+            "'fast', 'slow', got 'fats' .did you",
+        ),
+        (
+            {"class_path": "ornstein_toy.parts.Typed", "init_args": {"number": "3"}},
+            "Typed.number must be one of float, got",
+        ),
+        (
+            {"class_path": "ornstein_toy.parts.Typed", "init_args": {"number": True}},
+            "Typed.number must be one of float",
+        ),
         ({"class_path": "ornstein_toy.parts.Typed", "arguments": {}}, "unexpected key 'arguments'"),
         ({"class_path": "ornstein_toy.parts.Typed", "init_args": [1]}, "'init_args' must be a mapping"),
         ({"init_args": {}}, "expected a configuration"),

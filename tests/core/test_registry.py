@@ -26,7 +26,9 @@ def test_every_domain_is_listed_with_its_state() -> None:
 
 def test_a_domain_is_loaded_by_name() -> None:
     assert load_domain("toy") is toy.ToyDiffusion
-    with pytest.raises(ValueError, match=r"no domain 'tooy' is installed \(did you mean 'toy'\?\); installed: brokentoy"):
+    with pytest.raises(
+        ValueError, match=r"no domain 'tooy' is installed \(did you mean 'toy'\?\); installed: brokentoy"
+    ):
         load_domain("tooy")
     with pytest.raises(ImportError, match="brokentoy"):
         load_domain("brokentoy")

@@ -1,4 +1,4 @@
-"""A training run as a program, for tests that kill it: RUN, the step at which it kills itself (0: never), options."""
+"""Training runs as a program, for tests that kill it: OPTIONS, the step at which it kills itself (0: never), RUN ..."""
 
 import json
 import os
@@ -32,4 +32,5 @@ def train(run: str, step: int, options: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))
+    for folder in sys.argv[3:]:
+        train(folder, int(sys.argv[2]), json.loads(sys.argv[1]))

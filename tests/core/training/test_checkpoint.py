@@ -44,7 +44,9 @@ def test_plain_trees_come_back(tree: Any, tmp_path: Path) -> None:
     assert _same(load_state(tmp_path / "state"), {"tree": tree})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.bool]
+)
 @pytest.mark.parametrize("shape", [(), (0,), (3, 2), (2, 3, 4, 5)])
 def test_tensors_come_back_in_type_and_layout(dtype: torch.dtype, shape: tuple[int, ...], tmp_path: Path) -> None:
     tensor = torch.randn(shape).to(dtype)

@@ -15,7 +15,9 @@ SIZES = {"length": st.integers(1, 30), "batch_size": st.integers(1, 12), "world_
 
 def _stream(length: int, batch_size: int, world_size: int, steps: int, seed: int = 0) -> list[int]:
     """The samples of all ranks, in the order of their places."""
-    ranks = [StepSampler(length, batch_size, steps, seed=seed, rank=r, world_size=world_size) for r in range(world_size)]
+    ranks = [
+        StepSampler(length, batch_size, steps, seed=seed, rank=r, world_size=world_size) for r in range(world_size)
+    ]
     return [index for step in range(steps) for sampler in ranks for index in sampler.batch(step).indices]
 
 

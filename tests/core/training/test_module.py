@@ -20,7 +20,9 @@ class _Spy(torch.nn.Module):
 
     def forward(self, denoiser: Any, x0: Tensor, *, mask: Any, generator: Any, **condition: Tensor) -> Tensor:
         draw = torch.rand(2, generator=generator)
-        self.calls.append({"x0": x0, "draw": draw, "dropout": torch.rand(2), "training": denoiser.training, **condition})
+        self.calls.append(
+            {"x0": x0, "draw": draw, "dropout": torch.rand(2), "training": denoiser.training, **condition}
+        )
         return x0.square().sum(1)
 
 
@@ -67,7 +69,9 @@ def test_conditions_are_hidden_with_their_probability(module: DiffusionModule) -
     assert torch.equal(kept[kept >= 0], expected[kept >= 0])
 
 
-def test_validation_repeats_its_draws_and_hides_nothing(module: DiffusionModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_repeats_its_draws_and_hides_nothing(
+    module: DiffusionModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logged = []
     monkeypatch.setattr(module, "log", lambda name, value, **options: logged.append((name, float(value))))
     batch = (torch.ones(50, 2), torch.arange(50) % 2)

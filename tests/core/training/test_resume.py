@@ -17,13 +17,20 @@ sys.path.insert(0, str(Path(__file__).parent))
 from resume_script import train
 
 HERE = Path(__file__).parent
-OPTIONS = {"max_steps": 20, "checkpoint_every": 5, "sample_every": 8, "num_samples": 2, "log_every_n_steps": 5, "lr": 1e-2}
+OPTIONS = {
+    "max_steps": 20,
+    "checkpoint_every": 5,
+    "sample_every": 8,
+    "num_samples": 2,
+    "log_every_n_steps": 5,
+    "lr": 1e-2,
+}
 
 
-def _run(folder: Path, step: int, options: dict[str, Any]) -> int:
-    """Train in a process of its own; its exit status."""
+def _run(options: dict[str, Any], step: int, *runs: Path) -> int:
+    """Train in processes of their own; its exit status."""
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "plugin"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(HERE / "resume_script.py"), str(folder), str(step), json.dumps(options)]
+    command = [sys.executable, str(HERE / "resume_script.py"), json.dumps(options), str(step), *map(str, runs)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert run.returncode in (0, -signal.SIGKILL), run.stderr
     return run.returncode
@@ -37,7 +44,9 @@ def _differences(a: Any, b: Any, where: str = "") -> list[str]:
         return [found for key in a for found in _differences(a[key], b[key], f"{where}.{key}")]
     if isinstance(a, (list, tuple)):
         assert len(a) == len(b)
-        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in _differences(*pair, f"{where}[{i}]")]
+        return [
+            found for i, pair in enumerate(zip(a, b, strict=True)) for found in _differences(*pair, f"{where}[{i}]")
+        ]
     return [] if a == b else [where]
 
 
@@ -58,7 +67,7 @@ def _step(run: Path) -> int:
 def test_on_one_process(workers: int, tmp_path: Path) -> None:
     options = OPTIONS | {"data": {"num_workers": workers, "validation": 10}, "validate_every": 5}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _run(killed, 13, options) == -signal.SIGKILL
+    assert _run(options, 13, killed) == -signal.SIGKILL
     assert _step(killed) == 10
     train(str(killed), 0, options)
     train(str(whole), 0, options)
@@ -71,7 +80,7 @@ def test_on_two_processes(tmp_path: Path) -> None:
         pytest.skip("needs two CPU cores")
     options = OPTIONS | {"accelerator": "cpu", "devices": 2, "strategy": "ddp"}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _run(killed, 13, options) == -signal.SIGKILL
+    assert _run(options, 13, killed) == -signal.SIGKILL
     assert _step(killed) == 10
-    assert _run(killed, 0, options) == _run(whole, 0, options) == 0
+    assert _run(options, 0, killed, whole) == 0
     _check(whole, killed)

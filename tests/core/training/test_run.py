@@ -30,7 +30,16 @@ def test_a_run_leaves_all_that_the_folder_promises(tmp_path: Path, capsys: pytes
     run = tmp_path / "run"
     adapter, result = _fit(run, data={"validation": 20}, sample_every=6, num_samples=4, validate_every=6, lr=1e-2)
     assert result == Run(run, 12, finished=True)
-    names = {"config.yaml", "versions.json", "status.json", "metrics.csv", "tensorboard", "samples", "checkpoints", "model"}
+    names = {
+        "config.yaml",
+        "versions.json",
+        "status.json",
+        "metrics.csv",
+        "tensorboard",
+        "samples",
+        "checkpoints",
+        "model",
+    }
     assert {path.name for path in run.iterdir()} == names
     assert json.loads((run / "status.json").read_text()) == {"state": "finished", "step": 12}
     assert json.loads((run / "versions.json").read_text())["versions"]["torch"] == version("torch")
@@ -163,7 +172,9 @@ def test_a_truncated_checkpoint_is_named(tmp_path: Path) -> None:
         _fit(tmp_path / "run", callbacks=[_Send(signal.SIGINT, 6)])
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:-50])
-    with pytest.raises(ValueError, match=r"last.ckpt is truncated or damaged .*; delete it, or start anew with overwrite"):
+    with pytest.raises(
+        ValueError, match=r"last.ckpt is truncated or damaged .*; delete it, or start anew with overwrite"
+    ):
         _fit(tmp_path / "run")
 
 
