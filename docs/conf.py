@@ -1,5 +1,6 @@
 """Settings of the documentation: MyST pages whose cells are executed, and a reference made from docstrings."""
 
+import os
 import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -22,12 +23,15 @@ extensions = [
 exclude_patterns = ["_build", "_ext", "_templates"]
 templates_path = ["_templates"]
 
+# The kernels inherit this: progress bars need no widgets here.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+
 # Pages are run afresh in every build; a cell that fails, fails the build. Training reports on stderr.
 nb_execution_mode = "force"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_merge_streams = False
+nb_merge_streams = True
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
