@@ -90,7 +90,7 @@ def test_fit_continues_a_run_from_its_own_file(run: Callable[..., str], place: P
 
 def test_print_config_shows_every_default(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main("fit --config toy.yaml --adapter.steps=9 --print_config".split())
+        main(["fit", "--config", "toy.yaml", "--adapter.steps=9", "--print_config"])
     assert ended.value.code == 0
     tree = yaml.safe_load(capsys.readouterr().out)
     assert tree["adapter"]["init_args"]["steps"] == 9
@@ -279,7 +279,7 @@ def test_unknown_commands(run: Callable[..., str]) -> None:
 
 def test_debug_shows_where_an_error_came_from(run: Callable[..., str]) -> None:
     with pytest.raises(ValueError, match="steps=0"):
-        main("sample --steps 0 --debug".split())
+        main(["sample", "--steps", "0", "--debug"])
 
 
 def test_help_and_version_load_no_heavy_library() -> None:

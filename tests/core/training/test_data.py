@@ -1,4 +1,4 @@
-"""Batches are a function of (seed, step, rank): every sample once an epoch, from any start, with any number of workers."""
+"""Batches are a function of (seed, step, rank): each sample once an epoch, from any start, with any workers."""
 
 from collections import Counter
 

@@ -178,9 +178,14 @@ def test_averages_are_lent_and_put_back_even_after_an_error() -> None:
     module = _run(callback, WEIGHTS)
     trained = module.adapter.weight.detach().clone()
     pointer = module.adapter.weight.data_ptr()
-    with pytest.raises(RuntimeError), callback.averaged(module):  # type: ignore[arg-type]
-        assert torch.equal(module.adapter.weight, _average(callback))
-        raise RuntimeError
+
+    def fail() -> None:
+        with callback.averaged(module):  # type: ignore[arg-type]
+            assert torch.equal(module.adapter.weight, _average(callback))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert torch.equal(module.adapter.weight, trained)
     assert module.adapter.weight.data_ptr() == pointer
     callback.on_validation_start(None, module)  # type: ignore[arg-type]

@@ -201,8 +201,7 @@ def test_impossible_runs(options: dict[str, Any], message: str, tmp_path: Path) 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = DiffusionModule.training_step
     monkeypatch.setattr(DiffusionModule, "training_step", lambda *a: step(*a) * float("nan"))
-    monkeypatch.setattr(DiffusionModule, "smooth_loss", torch.tensor(float("nan")), raising=False)
-    with pytest.raises(ValueError, match="the loss is nan at step 4; lower training.lr"):
+    with pytest.raises(ValueError, match=r"the loss is nan at step 4; lower training\.lr"):
         _fit(tmp_path / "run", lr=1e30)
 
 
