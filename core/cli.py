@@ -34,9 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         if debug:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
+        message = " ".join(_said(error).split()) or type(error).__name__
         print(f"ornstein: error: {message}", file=sys.stderr)
         return 2
+
+
+def _said(error: BaseException) -> str:
+    """The message of an error; of one that a data-loading process raised, without the traceback that torch puts in."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        return text.strip().splitlines()[-1].partition(": ")[2]
+    return text
 
 
 def _run(arguments: list[str]) -> int:
