@@ -61,8 +61,8 @@ class LabelJudge:
     """A support-vector machine with a Gaussian kernel on raw pixels: a judge of labels that owes nothing to networks.
 
     Args:
-        data: labelled pictures to fit it to; the first ``limit`` of them.
-        limit: pictures at most; the cost of the fit grows with the square.
+        data: labelled pictures to fit it to.
+        limit: pictures at most, drawn evenly; the cost of the fit grows with the square.
         regularisation: ``C`` of the machine.
 
     Raises:
@@ -75,7 +75,8 @@ class LabelJudge:
             raise ValueError("the pictures have no labels to judge by; give labelled ones")
         svm = need("sklearn.svm", to="judge labels")
         self.machine = svm.SVC(C=regularisation, kernel="rbf", gamma="scale")
-        self.machine.fit(pixels(data.images[:limit]).numpy(), data.labels[:limit].numpy())
+        drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:limit]
+        self.machine.fit(pixels(data.images[drawn]).numpy(), data.labels[drawn].numpy())
 
     def __call__(self, images: Tensor) -> Tensor:
         """The class of each picture, ``(N,)``."""

@@ -52,6 +52,14 @@ def test_each_kind_of_bad_sample_is_told(judge):
     assert wrong < 0.02
 
 
+def test_a_limited_judge_still_knows_every_class(judge):
+    """Folders come class by class: the first pictures would be of one class."""
+    train = judge.reference.train
+    by_class = train.subset(train.labels.argsort().numpy())
+    heldout = judge.reference.heldout
+    assert LabelJudge(by_class, limit=300).agreement(heldout.images, heldout.labels) > 0.9
+
+
 def test_measures_of_heldout_pictures_themselves(judge):
     figures = judge.distances(judge.reference.heldout.images)
     assert figures["frechet"] == pytest.approx(0, abs=1e-6)
