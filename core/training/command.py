@@ -18,7 +18,8 @@ from ornstein.core.training.data import DataModule
 from ornstein.core.training.messages import explain
 from ornstein.core.training.options import TrainingOptions
 from ornstein.core.training.run import train
-from ornstein.core.training.trainer import DEFAULTS, MANAGED
+from ornstein.core.training.seeds import derive_seed, seed_global_state
+from ornstein.core.training.trainer import DEFAULTS, MANAGED, is_first_process
 
 __all__ = ["fit"]
 
@@ -35,6 +36,8 @@ def fit(arguments: Sequence[str], adapter_class: type) -> int:
     parser = _parser(adapter_class)
     options = _parse(parser, list(arguments))
     run = options.run or _default_run(options.config)
+    # The same seed, the same initial weights.
+    seed_global_state(derive_seed(options.training.seed, "initialisation"))
     objects = parser.instantiate(options)
     result = train(
         objects.adapter,
@@ -44,7 +47,8 @@ def fit(arguments: Sequence[str], adapter_class: type) -> int:
         overwrite=options.overwrite,
         **vars(objects.trainer),
     )
-    print(f"finished after {result.step} steps; the model is in {result.model}")
+    if is_first_process():
+        print(f"finished after {result.step} steps; the model is in {result.model}")
     return 0
 
 

@@ -88,6 +88,15 @@ def test_fit_continues_a_run_from_its_own_file(run: Callable[..., str], place: P
     run("fit --config runs/other/config.yaml --overwrite")
 
 
+def test_fit_starts_from_weights_that_the_seed_gives(run: Callable[..., str], place: Path) -> None:
+    lines = {"first": "", "again": "", "other": "--training.seed=1"}
+    for name, line in lines.items():
+        torch.rand(len(name))
+        run(f"fit --config toy.yaml --run seeds/{name} --trainer.max_steps=1 --overwrite {line}")
+    first, again, other = ((place / "seeds" / name / "model" / "model.safetensors").read_bytes() for name in lines)
+    assert first == again != other
+
+
 def test_print_config_shows_every_default(run: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--config", "toy.yaml", "--adapter.steps=9", "--print_config"])
