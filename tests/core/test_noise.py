@@ -60,7 +60,9 @@ def test_seed_and_number_do_not_mix() -> None:
     assert not torch.equal(a, b)
 
 
-@pytest.mark.parametrize("source", [IndependentNoise(torch.Generator().manual_seed(3)), *SEEDED], ids=repr)
+@pytest.mark.parametrize(
+    "source", [IndependentNoise(torch.Generator().manual_seed(3)), *SEEDED], ids=lambda s: type(s).__name__
+)
 def test_draws_are_standard_normal(source: NoiseSource) -> None:
     for draw in run(source, 40, 0, (500,), torch.float64):
         assert stats.kstest(draw.flatten().numpy(), "norm").pvalue > 1e-3
