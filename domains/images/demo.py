@@ -63,7 +63,7 @@ class Settings:
         seed: of training and sampling.
     """
 
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 128
     samples: int = 1000
     evaluations: tuple[int, ...] = (5, 11, 21, 41)
