@@ -126,7 +126,7 @@ def train(
         module = DiffusionModule(adapter.train(), training)
         _fit(trainer, module, data, resumed)
     step = int(read_header(folder.last)["global_step"])
-    finished = last.signal is None
+    finished = last.signal is None or step >= trainer.max_steps
     if ema is not None:
         if not ema.started:  # the training processes were spawned; theirs are in the checkpoint
             ema.load_state_dict(load_state(folder.last)["callbacks"][ema.state_key])

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from importlib.metadata import version
 from pathlib import Path
@@ -155,6 +156,21 @@ def test_a_failed_run_continues_from_its_last_checkpoint(accumulate: int, tmp_pa
     metrics = [(tmp_path / name / "metrics.csv").read_text() for name in ("run", "whole")]
     columns = [[(r["step"], r["loss"], r["val_loss"]) for r in csv.DictReader(text.splitlines())] for text in metrics]
     assert columns[0] == columns[1]
+
+
+def test_a_run_killed_after_its_last_step_still_gets_its_model(tmp_path: Path) -> None:
+    adapter, result = _fit(tmp_path / "run")
+    (result.folder / "status.json").write_text('{"state": "running", "step": 8}')
+    shutil.rmtree(result.model)
+    again, result = _fit(tmp_path / "run")
+    assert result.finished
+    assert all(map(torch.equal, again.parameters(), adapter.parameters()))
+    assert result.model.is_dir()
+
+
+def test_a_signal_in_the_last_step_does_not_undo_it(tmp_path: Path) -> None:
+    _, result = _fit(tmp_path / "run", callbacks=[_Send(signal.SIGINT, 12)])
+    assert result.finished
 
 
 def _equal(a: Any, b: Any) -> bool:
