@@ -8,7 +8,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -243,7 +244,8 @@ def _draw(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     condition = _conditions(options, adapter)
     if options.devices == 1:
         adapter.to(_device(0))
-        samples = adapter.sample(options.num, **request, progress=sys.stderr.isatty(), **condition)
+        with _one_thread():
+            samples = adapter.sample(options.num, **request, progress=sys.stderr.isatty(), **condition)
         arrays = adapter.cpu().pack(samples)
     else:
         arrays = _draw_in_processes(checkpoint, options.num, options.devices, request, condition)
@@ -270,7 +272,7 @@ def _draw_in_processes(
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         shares = [
             pool.submit(
-                _draw_share, checkpoint, rank, processes, first, last - first, dict(request),
+                _draw_share, checkpoint, rank, first, last - first, dict(request),
                 {name: value[first:last] for name, value in condition.items()},
             )
             for rank, (first, last) in enumerate(pairwise(bounds))
@@ -283,20 +285,30 @@ def _draw_in_processes(
 def _draw_share(
     checkpoint: str,
     rank: int,
-    processes: int,
     first: int,
     num: int,
     request: dict[str, Any],
     condition: dict[str, Any],
 ) -> dict[str, Any]:
-    import torch
-
     from ornstein.core.adapter import DomainAdapter
 
-    torch.set_num_threads(max(1, _cores() // processes))
     adapter = DomainAdapter.from_pretrained(checkpoint).to(_device(rank))
-    samples = adapter.sample(num, first=first, **request, **condition)
+    with _one_thread():
+        samples = adapter.sample(num, first=first, **request, **condition)
     return adapter.cpu().pack(samples)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for torch on the CPU: sums split among threads are rounded otherwise than whole ones."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cores() -> int:
