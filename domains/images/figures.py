@@ -63,15 +63,12 @@ def loss_curve(curves: Mapping[str, np.ndarray]) -> bytes:
     return _bytes(figure)
 
 
-def quality_figure(
-    results: Mapping[str, Sequence[tuple[float, float]]], *, floor: float, limit: float | None = None, measure: str
-) -> bytes:
+def quality_figure(results: Mapping[str, Sequence[tuple[float, float]]], *, floor: float, measure: str) -> bytes:
     """Quality against evaluations of the network, a line a sampler.
 
     Args:
         results: name of the sampler to pairs of evaluations and value.
         floor: the value of real data.
-        limit: a value to stay below.
         measure: what the vertical axis shows.
     """
     figure, axes = _axes("evaluations of the network a picture", measure)
@@ -81,11 +78,8 @@ def quality_figure(
         axes.plot(x, y, label=name, **style)
     axes.axhline(floor, color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        "training pictures", (0.995, floor), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8
+        "training pictures", (0.01, floor), xycoords=("axes fraction", "data"), ha="left", va="top", fontsize=8
     )
-    if limit is not None:
-        axes.axhline(limit, color=FAINT, linewidth=1, linestyle=":")
-        axes.annotate("limit", (0.995, limit), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     axes.set_xscale("log")
     axes.set_yscale("log")
     evaluations = sorted({x for points in results.values() for x, _ in points})

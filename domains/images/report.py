@@ -30,10 +30,12 @@ img { max-width: 100%; height: auto; display: block; } img.pixels { image-render
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .38rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; white-space: normal; }
-td:last-child.note { text-align: left; white-space: normal; color: var(--soft); }
+th.note, td.note { text-align: left; white-space: normal; color: var(--soft); }
 footer { margin-top: 3rem; font-size: .82rem; color: var(--soft); }
 @media print { main { max-width: none; } h2 { break-after: avoid; } figure { break-inside: avoid; } }
 """
+
+NOTE = ' class="note"'
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,12 @@ def picture(content: bytes, caption: str, *, width: int | None = None, pixels: b
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, notes: bool = False) -> str:
     """A table of text; with ``notes`` the last column is prose."""
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns[:-1])
+    head += f"<th{NOTE if notes else ''}>{html.escape(columns[-1])}</th>"
     body = []
     for row in rows:
         cells = [f"<td>{html.escape(cell)}</td>" for cell in row]
         if notes:
-            cells[-1] = f'<td class="note">{html.escape(row[-1])}</td>'
+            cells[-1] = f"<td{NOTE}>{html.escape(row[-1])}</td>"
         body.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div>'

@@ -72,9 +72,7 @@ def test_losses_are_read_and_drawn(tmp_path):
 
 
 def test_quality_is_drawn():
-    content = quality_figure(
-        {"DDIM": [(5, 3.0), (10, 1.0)], "Heun": [(5, 9.0)]}, floor=0.5, limit=1.0, measure="distance"
-    )
+    content = quality_figure({"DDIM": [(5, 3.0), (10, 1.0)], "Heun": [(5, 9.0)]}, floor=0.5, measure="distance")
     assert Image.open(io.BytesIO(content)).size == (960, 540)
 
 
