@@ -19,7 +19,7 @@ process whose level holds a 2 x 2 block per coordinate in the place of ``alpha``
 data sets, as a process whose marginal takes both ends of the pair.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class Level(NamedTuple):
 
     def like(self, x: Tensor) -> "Level":
         """The level with its tensors shaped to multiply ``x``; floats stay as they are."""
+        if not isinstance(self.log_snr, Tensor):
+            return self
         return Level(*(broadcast(c, x) if isinstance(c, Tensor) else c for c in self))
 
 
@@ -61,6 +63,7 @@ class SDE(Process):
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedule={schedule!r}: expected a Schedule, such as CosineSchedule()")
         self.schedule = schedule
+        self.plans: dict[Any, Any] = {}  # of samplers on this process, which make and read them
         self._levels: dict[float, Level] = {}
 
     def __repr__(self) -> str:

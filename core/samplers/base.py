@@ -147,14 +147,12 @@ class Sampler(ABC):
             ValueError: for shapes that do not fit, a state with NaN, or a seed together with a noise source.
         """
         process = denoiser.process
-        times = self.grid(self.steps, process)
-        process.prepare(times)
+        clock, rows = self._planned(process)
         stream = _source(seed, noise).begin(shape[0], first)
-        x = self._initial(denoiser, tuple(shape), x, stream, times)
+        x = self._initial(denoiser, tuple(shape), x, stream, clock[0])
         keep = _keep(mask, x)
         run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
         x = x if keep is None else x * keep
-        clock, rows = times.tolist(), self.plan(process, times).tolist()
         for i in _progress(range(self.steps), progress):
             run.latest = None
             x = self.advance(run, x, clock[i], clock[i + 1], rows[i])
@@ -194,14 +192,31 @@ class Sampler(ABC):
             return self.advance(run, x, clock[-2], clock[-1], row.unbind())
         return self.advance(run, x, float(t), float(s), row.tolist())
 
+    def _planned(self, process: SDE) -> tuple[list[float], list[Row]]:
+        """Times and the rows of the plan; made once for a sampler and a process, which remembers them."""
+        try:
+            known = process.plans.get(self)
+        except TypeError:  # settings that cannot be hashed, such as lists
+            return self._make_plan(process)
+        if known is None:
+            if len(process.plans) >= 256:
+                process.plans.clear()
+            known = process.plans[self] = self._make_plan(process)
+        return known
+
+    def _make_plan(self, process: SDE) -> tuple[list[float], list[Row]]:
+        times = self.grid(self.steps, process)
+        process.prepare(times)
+        return times.tolist(), self.plan(process, times).tolist()
+
     def _initial(
-        self, denoiser: Denoiser, shape: tuple[int, ...], x: Tensor | None, stream: NoiseStream, times: Tensor
+        self, denoiser: Denoiser, shape: tuple[int, ...], x: Tensor | None, stream: NoiseStream, start: float
     ) -> Tensor:
         if len(shape) < 2 or shape[0] < 1:
             raise ValueError(f"shape={shape}: expected (batch, *event) with at least one sample")
         if x is None:
             like = torch.empty(shape, device=_device(denoiser))
-            return stream.draw(like) * denoiser.process.level(times[0]).sigma
+            return stream.draw(like) * denoiser.process.level(start).sigma
         if tuple(x.shape) != shape:
             raise ValueError(f"x of shape {tuple(x.shape)}: expected shape={shape}")
         if x.dtype not in (torch.float32, torch.float64):
