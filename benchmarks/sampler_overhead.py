@@ -2,8 +2,9 @@
 
 The network returns its input.  Both loops start from the same (64, 3, 32, 32) float32 state under DDPM's 1,000 linear
 betas and take the same number of steps; time is per evaluation of the network, with one thread and with two.
-diffusers' loop is that of its pipelines (`scale_model_input`, the network, `step`) without `set_timesteps`; ours is
-all of `sample`.
+diffusers' loop is that of its pipelines (`scale_model_input`, the network, `step`) without `set_timesteps`.  Ours
+is `sample`, which makes its plan in the first, uncounted run and remembers it: neither side's times include the set-up
+of the grid.
 """
 
 import statistics
