@@ -53,6 +53,9 @@ class Run:
     noise: NoiseStream
     history: list[Tensor] = field(default_factory=list)
     latest: Posterior | None = None
+    keep: Tensor | None = None
+    callback: Callable[[SampleStep], None] | None = None
+    progress: bool = False
 
     def posterior(self, x: Tensor, t: Tensor | float) -> Posterior:
         """Ask the denoiser; the first answer of a step is kept for the callback."""
@@ -60,6 +63,14 @@ class Run:
         if self.latest is None:
             self.latest = answer
         return answer
+
+    def finish(self, index: int, steps: int, t: float, s: float, x: Tensor) -> Tensor:
+        """End step ``index`` with state ``x`` at ``s``: blank what the mask leaves out, tell the callback."""
+        if self.keep is not None:
+            x = x * self.keep
+        if self.callback is not None and self.latest is not None:
+            self.callback(SampleStep(index, steps, t, s, x, self.latest.mean))
+        return x
 
 
 @dataclass(frozen=True)
@@ -100,9 +111,17 @@ class Sampler(ABC):
         """
         return (self.steps if steps is None else steps) + self.denoise
 
+    def route(self, process: SDE) -> Tensor:
+        """The times of a run in their order, float64 on the CPU: the grid's.
+
+        A method that goes back to more noise on its way (Restart, RePaint) returns a longer list that also rises;
+        each pair of neighbours is a step.
+        """
+        return self.grid(self.steps, process)
+
     @abstractmethod
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Coefficients of each step of falling times ``(N + 1,)``: ``(N, columns)``, float64."""
+        """Coefficients of each step of the times ``(M + 1,)``: ``(M, columns)``, float64."""
 
     @abstractmethod
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
@@ -152,15 +171,18 @@ class Sampler(ABC):
         x = self._initial(denoiser, tuple(shape), x, stream, clock[0])
         keep = _keep(mask, x)
         run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
-        x = x if keep is None else x * keep
-        for i in _progress(range(self.steps), progress):
-            run.latest = None
-            x = self.advance(run, x, clock[i], clock[i + 1], rows[i])
-            if keep is not None:
-                x = x * keep
-            if callback is not None and run.latest is not None:
-                callback(SampleStep(i, self.steps, clock[i], clock[i + 1], x, run.latest.mean))
+        run.keep, run.callback, run.progress = keep, callback, progress
+        x = self.walk(run, x if keep is None else x * keep, clock, rows)
         return run.posterior(x, clock[-1]).mean if self.denoise else x
+
+    def walk(self, run: Run, x: Tensor, clock: Sequence[float], rows: Sequence[Row]) -> Tensor:
+        """The state at the last of the times ``clock`` from the state at the first; methods that choose their steps
+        as they go (error control) replace it and report each accepted step by ``run.finish``.
+        """
+        for i in _progress(range(len(rows)), run.progress):
+            run.latest = None
+            x = run.finish(i, len(rows), clock[i], clock[i + 1], self.advance(run, x, clock[i], clock[i + 1], rows[i]))
+        return x
 
     def step(
         self,
@@ -205,7 +227,7 @@ class Sampler(ABC):
         return known
 
     def _make_plan(self, process: SDE) -> tuple[list[float], list[Row]]:
-        times = self.grid(self.steps, process)
+        times = self.route(process)
         process.prepare(times)
         return times.tolist(), self.plan(process, times).tolist()
 
