@@ -187,8 +187,9 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             run: the run folder; by default ``runs/CLASS``. A folder with an unfinished run of the same configuration
                 is continued.
             overwrite: start anew, whatever the folder holds.
-            options: fields of ``TrainingOptions`` (``lr``, ``ema``, ``sample_every`` ...), and arguments of Lightning's
-                ``Trainer`` (``max_steps``, ``devices``, ``precision`` ...).
+            options: fields of ``TrainingOptions`` (``lr``, ``ema``, ``sample_every`` ...), arguments of Lightning's
+                ``Trainer`` (``max_steps``, ``devices``, ``precision`` ...), and ``objective``, the loss of this run if
+                it is not the adapter's own (distillation).
 
         Returns:
             The run: its folder, the steps taken and whether it is finished.

@@ -83,14 +83,14 @@ class DenoisingObjective(Objective):
         generator: torch.Generator | None = None,
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
-        _check(x0, mask)
+        check_data(x0, mask)
         process = denoiser.process
         t, factor = self.times.draw(len(x0), process, generator)
-        eps = torch.randn(x0.shape, dtype=x0.dtype, device=t.device, generator=generator).to(x0.device)
+        eps = noise_like(x0, generator)
         if mask is not None:
             condition["mask"] = mask
             # Samplers keep the padding at zero, so training shows the network nothing else there.
-            x0, eps = x0 * _shaped(mask, x0), eps * _shaped(mask, x0)
+            x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
         # Times are float64 where the device has it, so that weights near the ends keep their digits.
         t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
         level = process.level(t)
@@ -104,13 +104,20 @@ class DenoisingObjective(Objective):
             log_weight = log_weight + posterior.parameterisation.log_gain(log_snr)
         else:
             square = (x0 - posterior.mean) ** 2
-        loss = log_weight.exp().to(square.dtype) * _mean(square, mask)
+        loss = log_weight.exp().to(square.dtype) * event_mean(square, mask)
         if self.training:
             self.times.update(t, loss)
         return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
 
 
-def _check(x0: Tensor, mask: Tensor | None) -> None:
+def noise_like(x0: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal draws shaped ``x0``, made on the generator's device (the CPU without one)."""
+    device = generator.device if generator is not None else None
+    return torch.randn(x0.shape, dtype=x0.dtype, device=device, generator=generator).to(x0.device)
+
+
+def check_data(x0: Tensor, mask: Tensor | None) -> None:
+    """Refuse clean data or a mask of another shape or dtype, and data that are not finite."""
     if x0.ndim < 2 or x0.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"x0 of shape {tuple(x0.shape)}, {x0.dtype}: expected (B, *event), float32 or float64")
     # On a device this check would wait for it at every step; there the loss tells.
@@ -122,13 +129,14 @@ def _check(x0: Tensor, mask: Tensor | None) -> None:
         raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(x0.shape[:2])}, torch.bool")
 
 
-def _shaped(mask: Tensor, like: Tensor) -> Tensor:
+def shaped_mask(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask ``(B, N)`` as numbers that multiply states ``(B, N, ...)``."""
     return mask.to(like.dtype).reshape(*mask.shape, *[1] * (like.ndim - 2))
 
 
-def _mean(square: Tensor, mask: Tensor | None) -> Tensor:
+def event_mean(square: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over the event of each sample, over its real part where there is a mask."""
     if mask is None:
         return square.flatten(1).mean(1)
-    keep = _shaped(mask, square).expand_as(square)
+    keep = shaped_mask(mask, square).expand_as(square)
     return (square * keep).flatten(1).sum(1) / keep.flatten(1).sum(1).clamp(min=1)

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from ornstein.core.objectives import Objective
 from ornstein.core.training.options import TrainingOptions, learning_rate_factor
 from ornstein.core.training.seeds import derive_seed, seed_global_state
 
@@ -25,15 +26,17 @@ class DiffusionModule(LightningModule):
     Args:
         adapter: the model; its ``encode``, ``denoiser``, ``objective`` and ``condition_dropout`` are used.
         options: learning rate and the like.
+        objective: the loss, if not the adapter's own. It is part of the training state and not of the model.
     """
 
-    def __init__(self, adapter: "DomainAdapter", options: TrainingOptions) -> None:
+    def __init__(self, adapter: "DomainAdapter", options: TrainingOptions, objective: Objective | None = None) -> None:
         super().__init__()
         for name, probability in adapter.condition_dropout.items():
             if not 0 <= probability <= 1:
                 raise ValueError(f"condition_dropout[{name!r}] must lie in [0, 1], got {probability}")
         self.adapter = adapter
         self.options = options
+        self.objective = objective
         self.smooth_loss: Tensor | None = None
         self._generator: torch.Generator | None = None
 
@@ -94,7 +97,8 @@ class DiffusionModule(LightningModule):
         condition: Mapping[str, Tensor] = example.condition
         if train and adapter.condition_dropout:
             condition = adapter.drop_condition(condition, self._dropped(condition, generator))
-        return adapter.objective(adapter.denoiser, example.state, mask=example.mask, generator=generator, **condition)
+        objective = adapter.objective if self.objective is None else self.objective
+        return objective(adapter.denoiser, example.state, mask=example.mask, generator=generator, **condition)
 
     def _dropped(self, condition: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
         dropped = {}

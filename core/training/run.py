@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback
 
 from ornstein.core.config import near, to_config
+from ornstein.core.objectives import Objective
 from ornstein.core.training.averaging import EMACallback
 from ornstein.core.training.callbacks import LastCheckpoint, Progress, SamplePictures
 from ornstein.core.training.checkpoint import SafetensorsCheckpointIO, load_state, read_header
@@ -63,6 +64,7 @@ def train(
     *,
     run: str | Path | None = None,
     training: TrainingOptions | None = None,
+    objective: Objective | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> Run:
@@ -76,6 +78,7 @@ def train(
         data: the data module.
         run: the folder; by default ``runs/CLASS``.
         training: options of the optimisation; or give its fields among ``options``.
+        objective: the loss of this run, if not the adapter's own; it may hold a teacher, and is not saved in the model.
         overwrite: delete what the folder holds and start anew.
         options: fields of ``TrainingOptions`` and arguments of Lightning's ``Trainer``.
 
@@ -110,7 +113,7 @@ def train(
                 "data": describe(data),  # may hold pictures or tables in memory
                 "training": describe(dataclasses.asdict(training) | {"ema": training.ema}),
                 "trainer": describe(arguments),
-            }
+            } | ({} if objective is None else {"objective": describe(objective)})
             folder.prepare(config, overwrite=overwrite)
         resumed = folder.last if folder.last.exists() and not overwrite else None
         step = int(read_header(resumed)["global_step"]) if resumed else 0
@@ -123,7 +126,7 @@ def train(
             *filter(None, [tensorboard_logger(folder.path, step)]),
             *extra["logger"],
         ]
-        module = DiffusionModule(adapter.train(), training)
+        module = DiffusionModule(adapter.train(), training, objective)
         _fit(trainer, module, data, resumed)
     step = int(read_header(folder.last)["global_step"])
     finished = last.signal is None or step >= trainer.max_steps
