@@ -319,6 +319,10 @@ def test_sampler_depends_on_seed_and_sample_alone(subject: core.Sampler) -> None
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("grid", [core.UniformLogSNR(), core.UniformTime(0.9, 0.1), core.UniformTime()], ids=_name)
 def test_sampler_calls_the_denoiser_as_often_as_it_declares(subject: core.Sampler, steps: int, grid: core.Grid) -> None:
+    if subject.adaptive:
+        with pytest.raises(TypeError, match="error"):
+            subject.nfe(process=_process())
+        return
     for denoise in (False, True):
         counted = _Counted(_gaussian(core.FlowSchedule()))
         sampler = dataclasses.replace(subject, steps=steps, grid=grid, denoise=denoise)

@@ -92,6 +92,9 @@ class Sampler(ABC):
     """Order of convergence to the probability-flow ODE (deterministic) or of the moments (stochastic)."""
     needs_gradient: ClassVar[bool] = False
     """Whether steps differentiate through the denoiser."""
+    adaptive: ClassVar[bool] = False
+    """Whether steps are chosen as the run goes, by an estimate of the error; then `nfe` raises ``TypeError``, and the
+    callback's steps carry the count."""
 
     def __post_init__(self) -> None:
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
@@ -277,13 +280,16 @@ class _Given(NoiseStream):
     """A stream of one tensor, for single steps."""
 
     def __init__(self, noise: Tensor) -> None:
-        self.noise = noise
+        self.noise: Tensor | None = noise
 
     def draw(self, like: Tensor) -> Tensor:
-        return self.noise
+        if self.noise is None:
+            raise ValueError("noise: this method draws more than once a step; leave noise out, or call `sample`")
+        noise, self.noise = self.noise, None
+        return noise
 
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
-        return self.noise
+        return self.draw(like)
 
 
 def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
