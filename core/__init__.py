@@ -6,6 +6,17 @@ The public names are here; networks are in `ornstein.core.nn`, training in `orns
 
 from .closed_form import ClosedFormDenoiser, EmpiricalDenoiser, GaussianDenoiser, MixtureDenoiser
 from .denoisers import Denoiser, GaussianPosterior, LinearPosterior, NetworkDenoiser, Posterior
+from .distillation import (
+    AnnealedPairs,
+    ConsistencyDenoiser,
+    ConsistencyGrid,
+    ConsistencyObjective,
+    ConsistencySampler,
+    GridPairs,
+    ProgressiveObjective,
+    TimePairs,
+    progressive_distillation,
+)
 from .grids import Grid, Karras, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import ClassifierFreeGuidance
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
@@ -49,9 +60,14 @@ __all__ = [
     "DDIM",
     "DDPM",
     "SDE",
+    "AnnealedPairs",
     "BrownianNoise",
     "ClassifierFreeGuidance",
     "ClosedFormDenoiser",
+    "ConsistencyDenoiser",
+    "ConsistencyGrid",
+    "ConsistencyObjective",
+    "ConsistencySampler",
     "CosineSchedule",
     "DPMSolver",
     "Denoiser",
@@ -68,6 +84,7 @@ __all__ = [
     "GaussianDenoiser",
     "GaussianPosterior",
     "Grid",
+    "GridPairs",
     "Heun",
     "ImportanceTimes",
     "IndependentNoise",
@@ -87,6 +104,7 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Process",
+    "ProgressiveObjective",
     "Quadratic",
     "SNRWeighting",
     "SampleStep",
@@ -100,6 +118,7 @@ __all__ = [
     "StratifiedTimes",
     "SubVPSchedule",
     "TableSchedule",
+    "TimePairs",
     "Times",
     "TrainingTimes",
     "TruncatedSNRWeighting",
@@ -111,4 +130,5 @@ __all__ = [
     "VPSchedule",
     "Weighting",
     "ZeroTerminalSNR",
+    "progressive_distillation",
 ]
