@@ -1,0 +1,51 @@
+r"""Inverse problems: samples of ``p(x_0 | y)`` for a measurement ``y = A(x_0) + noise`` and any denoiser as the prior.
+
+Methods are denoisers that wrap the prior (`DDNM`, `DDS`, `DiffPIR`, `MMPS`, `PiGDM`), which every sampler takes, or
+samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `RePaint`, `Replacement`, `TDS`).
+"""
+
+from .dps import DPS
+from .gradient import MMPS, PiGDM
+from .linear import AveragePool, Blur, Mask, MatrixOperator, RandomProjection, Subsampling
+from .measurement import GaussianNoise, Measurement, NoiseModel, PoissonNoise
+from .operators import FunctionOperator, LinearFunctionOperator, LinearOperator, Operator, SpectralOperator
+from .phase import FourierMagnitude
+from .proximal import DDNM, DDS, DiffPIR
+from .renoise import Renoise
+from .replacement import RePaint, Replacement
+from .solvers import conjugate_gradient, gmres
+from .spectral import DDRM, DDNMPlus
+from .tds import TDS
+
+__all__ = [
+    "DDNM",
+    "DDRM",
+    "DDS",
+    "DPS",
+    "MMPS",
+    "TDS",
+    "AveragePool",
+    "Blur",
+    "DDNMPlus",
+    "DiffPIR",
+    "FourierMagnitude",
+    "FunctionOperator",
+    "GaussianNoise",
+    "LinearFunctionOperator",
+    "LinearOperator",
+    "Mask",
+    "MatrixOperator",
+    "Measurement",
+    "NoiseModel",
+    "Operator",
+    "PiGDM",
+    "PoissonNoise",
+    "RandomProjection",
+    "RePaint",
+    "Renoise",
+    "Replacement",
+    "SpectralOperator",
+    "Subsampling",
+    "conjugate_gradient",
+    "gmres",
+]
