@@ -18,12 +18,35 @@ from .distillation import (
     progressive_distillation,
 )
 from .grids import Grid, Karras, Quadratic, Times, UniformLogSNR, UniformTime
-from .guidance import ClassifierFreeGuidance
+from .guidance import (
+    Autoguidance,
+    ClassifierFreeGuidance,
+    ClassifierGuidance,
+    DynamicThresholding,
+    EnergyGuidance,
+    FixedCondition,
+    LabelClassifier,
+    MixtureOfDenoisers,
+    ProductOfDenoisers,
+)
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
 from .process import Gaussian, Process, State
-from .samplers import DDIM, DDPM, DPMSolver, EDMSampler, Euler, EulerMaruyama, Heun, LinearSampler, Sampler, SampleStep
+from .samplers import (
+    DDIM,
+    DDPM,
+    DPMSolver,
+    EDMSampler,
+    Euler,
+    EulerMaruyama,
+    Heun,
+    LinearSampler,
+    RungeKutta,
+    Sampler,
+    SampleStep,
+    Tableau,
+)
 from .schedule_transforms import ShiftedSchedule, TableSchedule, ZeroTerminalSNR
 from .schedules import (
     CosineSchedule,
@@ -61,8 +84,10 @@ __all__ = [
     "DDPM",
     "SDE",
     "AnnealedPairs",
+    "Autoguidance",
     "BrownianNoise",
     "ClassifierFreeGuidance",
+    "ClassifierGuidance",
     "ClosedFormDenoiser",
     "ConsistencyDenoiser",
     "ConsistencyGrid",
@@ -73,12 +98,15 @@ __all__ = [
     "Denoiser",
     "DenoisingObjective",
     "DiscreteTimes",
+    "DynamicThresholding",
     "EDMSampler",
     "EDMSchedule",
     "EDMWeighting",
     "EmpiricalDenoiser",
+    "EnergyGuidance",
     "Euler",
     "EulerMaruyama",
+    "FixedCondition",
     "FlowSchedule",
     "Gaussian",
     "GaussianDenoiser",
@@ -89,6 +117,7 @@ __all__ = [
     "ImportanceTimes",
     "IndependentNoise",
     "Karras",
+    "LabelClassifier",
     "Level",
     "LikelihoodWeighting",
     "LinearPosterior",
@@ -96,6 +125,7 @@ __all__ = [
     "LogNormalTimes",
     "MinSNRWeighting",
     "MixtureDenoiser",
+    "MixtureOfDenoisers",
     "NetworkDenoiser",
     "NoiseSource",
     "Objective",
@@ -104,8 +134,10 @@ __all__ = [
     "Posterior",
     "Prediction",
     "Process",
+    "ProductOfDenoisers",
     "ProgressiveObjective",
     "Quadratic",
+    "RungeKutta",
     "SNRWeighting",
     "SampleStep",
     "Sampler",
@@ -118,6 +150,7 @@ __all__ = [
     "StratifiedTimes",
     "SubVPSchedule",
     "TableSchedule",
+    "Tableau",
     "TimePairs",
     "Times",
     "TrainingTimes",

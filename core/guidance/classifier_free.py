@@ -1,5 +1,6 @@
 """Classifier-free guidance, within an interval of times and with rescaling."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from ..denoisers import Denoiser, GaussianPosterior, Posterior
 from ..schedules import Time, require
+from ._parts import as_tensors, check_interval, on_batch, within
 
 __all__ = ["ClassifierFreeGuidance"]
 
@@ -35,7 +37,7 @@ class ClassifierFreeGuidance(Denoiser):
         interval: times within which guidance acts, ``(low, high)``, ends included.
         rescale: ``phi``, 0 to 1.
         unconditional: conditions of the unconditional call, for denoisers with a null condition of their own (a
-            negative prompt).
+            negative prompt); one row for all samples, or one a sample.
     """
 
     def __init__(
@@ -44,23 +46,23 @@ class ClassifierFreeGuidance(Denoiser):
         scale: float,
         interval: tuple[float, float] = (0.0, 1.0),
         rescale: float = 0.0,
-        unconditional: dict[str, Tensor] | None = None,
+        unconditional: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(denoiser.process)
-        require(0 <= interval[0] < interval[1] <= 1, "interval", interval, "(low, high) with 0 <= low < high <= 1")
+        check_interval(interval)
         require(0 <= rescale <= 1, "rescale", rescale, "a number from 0 to 1")
         self.denoiser = denoiser
         self.scale = scale
         self.interval = interval
         self.rescale = rescale
-        self.unconditional = unconditional
+        self.unconditional = as_tensors(unconditional)
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
         condition = {name: value for name, value in condition.items() if value is not None}
         steering = {name: value for name, value in condition.items() if name not in _KEPT}
         if not steering:
             raise ValueError("guidance without a condition: expected a condition to strengthen, such as label=...")
-        active = self._active(t)
+        active = within(self.interval, t)
         if self.scale == 1 or active is False:
             return self.denoiser(x_t, t, **condition)
         with_, without = self._means(x_t, t, condition, steering)
@@ -71,23 +73,12 @@ class ClassifierFreeGuidance(Denoiser):
             mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, with_)
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
 
-    def _active(self, t: Time) -> bool | Tensor:
-        """Whether guidance acts at ``t``; a tensor when there is a time per sample, always True for the whole
-        interval.
-        """
-        low, high = self.interval
-        if (low, high) == (0.0, 1.0):
-            return True
-        if isinstance(t, Tensor) and t.ndim > 0:
-            return (t >= low) & (t <= high)
-        return low <= float(t) <= high
-
     def _means(
         self, x_t: Tensor, t: Time, condition: dict[str, Any], steering: dict[str, Any]
     ) -> tuple[Tensor, Tensor]:
         """The posterior means with and without the conditions."""
         kept = {name: value for name, value in condition.items() if name in _KEPT}
-        null = self.unconditional
+        null = None if self.unconditional is None else on_batch(self.unconditional, x_t)
         if null is None and all(not v.is_floating_point() and v.dtype != torch.bool for v in steering.values()):
             null = {name: torch.full_like(value, -1) for name, value in steering.items()}
         if null is None or {k: v.shape for k, v in null.items()} != {k: v.shape for k, v in steering.items()}:
