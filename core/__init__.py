@@ -32,6 +32,7 @@ from .guidance import (
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
+from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
 from .process import Gaussian, Process, State
 from .samplers import (
     DDIM,
@@ -112,6 +113,7 @@ __all__ = [
     "GaussianDenoiser",
     "GaussianPosterior",
     "Grid",
+    "GridBelow",
     "GridPairs",
     "Heun",
     "ImportanceTimes",
@@ -163,5 +165,10 @@ __all__ = [
     "VPSchedule",
     "Weighting",
     "ZeroTerminalSNR",
+    "denoise",
+    "edit",
+    "invert",
+    "perturb_and_reverse",
     "progressive_distillation",
+    "purify",
 ]
