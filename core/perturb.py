@@ -1,0 +1,222 @@
+r"""Perturb and reverse: add noise up to a time ``t*``, then run a sampler from there back to the data.
+
+What is finer than the noise of ``t*`` is drawn anew and what is coarser is kept, so the one operation edits (Meng et
+al. 2022, SDEdit, arXiv 2108.01073), purifies (Nie et al. 2022, DiffPure, 2205.07460) and removes noise, on any state.
+
+    x_{t*} = alpha x_0 + sigma z,        x_hat_0 = sampler from t* to 0.
+
+Data of the denoiser's own distribution keep their distribution, whatever ``t*``, as far as denoiser and sampler are
+exact.  `denoise` leaves out the noise, since its argument brings it along; `invert` replaces it by the state on the
+probability-flow ODE, from which the sampler finds back.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .denoisers import Denoiser
+from .grids import Grid, UniformLogSNR
+from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from .samplers import DDIM, EulerMaruyama, Heun, Sampler, SampleStep
+from .schedules import require
+from .sdes import SDE
+
+__all__ = ["GridBelow", "denoise", "edit", "invert", "perturb_and_reverse", "purify"]
+
+
+@dataclass(frozen=True)
+class GridBelow(Grid):
+    """The times of another grid that lie below ``start``, and ``start`` before them.
+
+    The other grid is made finer until as many of its times lie below ``start`` as there are steps, so its spacing is
+    kept and no step is lost.
+
+    Args:
+        start: first time, in (0, 1].
+        grid: chooses the times.
+    """
+
+    start: float
+    grid: Grid = field(default=UniformLogSNR())
+
+    def __post_init__(self) -> None:
+        require(0 < self.start <= 1, "start", self.start, "a time in (0, 1]")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        def enough(number: int) -> bool:
+            return bool(self.grid(number, process)[-steps] < self.start)
+
+        high = steps
+        while not enough(high):
+            high *= 2
+            require(high < 2**22, "start", self.start, f"a time with {steps} times of {self.grid} below it")
+        low = high // 2 if high > steps else steps - 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if enough(middle) else (middle, high)
+        return torch.cat([torch.tensor([self.start], dtype=torch.float64), self.grid(high, process)[-steps:]])
+
+
+@torch.no_grad()
+def perturb_and_reverse(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: float,
+    sampler: Sampler,
+    *,
+    seed: int | None = None,
+    noise: NoiseSource | None = None,
+    condition: Mapping[str, Any] | None = None,
+    mask: Tensor | None = None,
+    first: int = 0,
+    progress: bool = False,
+    callback: Callable[[SampleStep], None] | None = None,
+) -> Tensor:
+    """Noise clean states to the level of ``t`` and run the sampler from there.
+
+    Args:
+        denoiser: says what the clean data may be.
+        x0: clean states, ``(B, *event)``, float32 or wider.
+        t: how far to go, in (0, 1]; 0 would return ``x0``.
+        sampler: all of its steps are taken below ``t``, on its grid (`GridBelow`).
+        seed: makes sample ``i`` a function of ``x0[i]`` and ``(seed, first + i)`` alone, noise and sampler included.
+        noise, condition, mask, first, progress, callback: as for ``Sampler.sample``.
+
+    Returns:
+        Clean states, shape and dtype of ``x0``.
+
+    Raises:
+        ValueError: ``t`` out of range, or states that the sampler refuses.
+    """
+    require(0 < t <= 1, "t", t, "a time in (0, 1]")
+    if seed is not None and noise is not None:
+        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
+    source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
+    stream = source.begin(len(x0), first)
+    level = denoiser.process.level(t)
+    x = level.alpha * x0 + level.sigma * stream.draw(x0)
+    return _below(sampler, t).sample(
+        denoiser,
+        x.shape,
+        x=x,
+        noise=_Begun(stream),  # the sampler goes on with the stream, since the same draws again would be correlated
+        condition=condition,
+        mask=mask,
+        first=first,
+        progress=progress,
+        callback=callback,
+    )
+
+
+def edit(denoiser: Denoiser, x0: Tensor, strength: float = 0.5, sampler: Sampler | None = None, **run: Any) -> Tensor:
+    """Redraw what is finer than the noise at ``t = strength``: SDEdit (Meng et al. 2022, arXiv 2108.01073).
+
+    Args:
+        denoiser: of the kind of data that is wanted.
+        x0: a guide, such as a sketch, ``(B, *event)``.
+        strength: in (0, 1]; small keeps the guide, 1 forgets it. 0.3 to 0.6 in the paper.
+        sampler: by default 50 steps of DDIM.
+        run: as for `perturb_and_reverse`.
+    """
+    return perturb_and_reverse(denoiser, x0, strength, sampler or DDIM(50), **run)
+
+
+def purify(denoiser: Denoiser, x0: Tensor, t: float = 0.1, sampler: Sampler | None = None, **run: Any) -> Tensor:
+    """Wash out small perturbations of the data: DiffPure (Nie et al. 2022, arXiv 2205.07460), by the reverse SDE.
+
+    Args:
+        denoiser: of clean data.
+        x0: perhaps perturbed data, ``(B, *event)``.
+        t: enough noise to drown the perturbation, little enough to keep the content; 0.1 in the paper.
+        sampler: by default 50 steps of Euler-Maruyama.
+        run: as for `perturb_and_reverse`.
+    """
+    return perturb_and_reverse(denoiser, x0, t, sampler or EulerMaruyama(50), **run)
+
+
+@torch.no_grad()
+def denoise(
+    denoiser: Denoiser,
+    y: Tensor,
+    std: float,
+    sampler: Sampler | None = None,
+    *,
+    condition: Mapping[str, Any] | None = None,
+    **run: Any,
+) -> Tensor:
+    """Remove white noise of known standard deviation from ``y = x_0 + std n``.
+
+    ``alpha y`` is a state at the time where ``sigma / alpha = std``.  Without a sampler the answer is ``E[x_0 | y]``,
+    the estimate of least squared error, in one evaluation; with a stochastic one a draw from ``p(x_0 | y)``.
+
+    Args:
+        denoiser: of clean data.
+        y: noisy data, ``(B, *event)``, float32 or wider.
+        std: of the noise, positive, within what the schedule covers.
+        sampler: runs from there to the data.
+        condition: for the denoiser.
+        run: as for ``Sampler.sample``.
+
+    Raises:
+        ValueError: a ``std`` beyond the schedule.
+    """
+    process = denoiser.process
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    least, most = (-0.5 * process.schedule.log_snr(ends)).exp().tolist()
+    require(least < std < most, "std", std, f"a number between {least:.4g} and {most:.4g}, which {process} covers")
+    t = float(process.schedule.time(-2 * torch.tensor(std, dtype=torch.float64).log()).clamp(0, 1))
+    x = float(process.level(t).alpha) * y
+    if sampler is None:
+        return denoiser(x, t, **(condition or {})).mean
+    return _below(sampler, t).sample(denoiser, x.shape, x=x, condition=condition, **run)
+
+
+@torch.no_grad()
+def invert(
+    denoiser: Denoiser, x0: Tensor, sampler: Sampler | None = None, *, condition: Mapping[str, Any] | None = None
+) -> Tensor:
+    """The state at the sampler's first time from which it finds back to ``x0``, but for its error.
+
+    The sampler's steps, taken upwards (DDIM inversion: Dhariwal and Nichol 2021, arXiv 2105.05233, appendix F; Song et
+    al. 2021, 2010.02502, section 4.3).  From clean data, where the ODE has no slope in its variables, the first step
+    is ``alpha x_0``, the posterior mean being the data.
+
+    Args:
+        denoiser: as for sampling.
+        x0: clean states, ``(B, *event)``, float32 or wider.
+        sampler: deterministic and of one step, such as `DDIM` or `Heun` (the default, 50 steps).
+        condition: for the denoiser.
+
+    Raises:
+        ValueError: a stochastic sampler.
+    """
+    sampler = sampler or Heun(50)
+    require(not sampler.stochastic, "sampler", sampler, "a deterministic one, such as Heun() or DDIM()")
+    process = denoiser.process
+    times = sampler.grid(sampler.steps, process).flip(0).tolist()
+    if process.level(times[0]).sigma == 0:
+        x = x0 * (float(process.level(times[1]).alpha) / float(process.level(times[0]).alpha))
+        times = times[1:]
+    else:
+        x = x0 * float(process.level(times[0]).alpha)
+    for t, s in pairwise(times):
+        x = sampler.step(denoiser, x, t, s, condition=condition)
+    return x
+
+
+def _below(sampler: Sampler, t: float) -> Sampler:
+    return replace(sampler, grid=GridBelow(t, sampler.grid))
+
+
+@dataclass(frozen=True)
+class _Begun(NoiseSource):
+    """Goes on with a stream that was begun."""
+
+    stream: NoiseStream
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return self.stream
