@@ -1,7 +1,7 @@
 """`ImageDiffusion`: pictures to states and back, with labels as conditions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ornstein.core import (
     SDE,
     ClassifierFreeGuidance,
     CosineSchedule,
+    Denoiser,
     DenoisingObjective,
     DPMSolver,
     NetworkDenoiser,
@@ -19,6 +20,8 @@ from ornstein.core import (
     Prediction,
     Sampler,
     SampleStep,
+    edit,
+    purify,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.nn import UNet
@@ -248,6 +251,100 @@ class ImageDiffusion(DomainAdapter):
             denoiser, self.state_shape(num, labels), seed=seed, condition=labels, callback=keep
         )
         return self.decode(torch.stack(states)), self.decode(torch.stack(means))
+
+    def edit(
+        self,
+        images: Tensor,
+        strength: float = 0.5,
+        *,
+        sampler: Sampler | None = None,
+        seed: int | None = None,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        """Pictures redrawn as the model would: noise up to ``t = strength`` and back (`ornstein.core.edit`, SDEdit).
+
+        With another ``label`` than the pictures' own they change class and keep their layout.
+
+        Args:
+            images: ``(N, C, H, W)``, ``uint8`` or in [0, 1].
+            strength: in (0, 1]; small keeps the pictures, 1 forgets them.
+            sampler: the model's own when not given; all of its steps are taken.
+            seed: makes picture ``i`` a function of itself and ``(seed, i)`` alone; without one, a fresh one is drawn.
+            guidance: as in ``sample``.
+            batch_size: how many at a time; by default ``default_batch_size``.
+            condition: as in ``sample``.
+
+        Returns:
+            Pictures ``(N, C, H, W)`` in [0, 1].
+        """
+
+        def redraw(denoiser: Denoiser, state: Tensor, **run: Any) -> Tensor:
+            return edit(denoiser, state, strength, sampler or self.sampler, **run)
+
+        return self._redrawn(redraw, images, seed, guidance, batch_size, condition)
+
+    def purify(
+        self,
+        images: Tensor,
+        t: float = 0.1,
+        *,
+        sampler: Sampler | None = None,
+        seed: int | None = None,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        """Pictures without small perturbations, such as an attack on a classifier (`ornstein.core.purify`, DiffPure).
+
+        Args:
+            images: ``(N, C, H, W)``, ``uint8`` or in [0, 1].
+            t: time up to which noise is added.
+            sampler: 50 steps of Euler-Maruyama when not given.
+            seed, guidance, batch_size, condition: as for ``edit``.
+
+        Returns:
+            Pictures ``(N, C, H, W)`` in [0, 1].
+        """
+
+        def redraw(denoiser: Denoiser, state: Tensor, **run: Any) -> Tensor:
+            return purify(denoiser, state, t, sampler, **run)
+
+        return self._redrawn(redraw, images, seed, guidance, batch_size, condition)
+
+    @torch.no_grad()
+    def _redrawn(
+        self,
+        redraw: Callable[..., Tensor],
+        images: Tensor,
+        seed: int | None,
+        guidance: float | None,
+        batch_size: int | None,
+        condition: Mapping[str, Any],
+    ) -> Tensor:
+        """Pictures after ``redraw(denoiser, state, seed=..., first=..., condition=...)``, in batches."""
+        state, size = self._state(images), batch_size or self.default_batch_size
+        seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
+        conditions = self.prepare_condition(len(state), **condition)
+        denoiser: Denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            parts = [
+                redraw(
+                    denoiser,
+                    state[first : first + size].to(self.device),
+                    seed=seed,
+                    first=first,
+                    condition={name: value[first : first + size].to(self.device) for name, value in conditions.items()},
+                )
+                for first in range(0, len(state), size)
+            ]
+        finally:
+            for module, training in modes:
+                module.training = training
+        return self.decode(torch.cat([part.cpu() for part in parts]))
 
     def render(self, samples: Tensor, path: str | Path) -> None:
         """A grid of the pictures as PNG; ten a row for ten classes, about a square otherwise."""
