@@ -29,11 +29,21 @@ from .guidance import (
     MixtureOfDenoisers,
     ProductOfDenoisers,
 )
+from .likelihood import (
+    Bound,
+    ODELikelihood,
+    ODELogProb,
+    RoundTrip,
+    UniformDequantisation,
+    VariationalBound,
+    bits_per_dim,
+)
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
 from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
 from .process import Gaussian, Process, State
+from .reverse_variance import AnalyticVariance, LearnedVarianceDenoiser, ReverseVariance
 from .samplers import (
     DDIM,
     DDPM,
@@ -84,8 +94,10 @@ __all__ = [
     "DDIM",
     "DDPM",
     "SDE",
+    "AnalyticVariance",
     "AnnealedPairs",
     "Autoguidance",
+    "Bound",
     "BrownianNoise",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
@@ -120,6 +132,7 @@ __all__ = [
     "IndependentNoise",
     "Karras",
     "LabelClassifier",
+    "LearnedVarianceDenoiser",
     "Level",
     "LikelihoodWeighting",
     "LinearPosterior",
@@ -130,6 +143,8 @@ __all__ = [
     "MixtureOfDenoisers",
     "NetworkDenoiser",
     "NoiseSource",
+    "ODELikelihood",
+    "ODELogProb",
     "Objective",
     "Parameterisation",
     "PolynomialSchedule",
@@ -139,6 +154,8 @@ __all__ = [
     "ProductOfDenoisers",
     "ProgressiveObjective",
     "Quadratic",
+    "ReverseVariance",
+    "RoundTrip",
     "RungeKutta",
     "SNRWeighting",
     "SampleStep",
@@ -157,14 +174,17 @@ __all__ = [
     "Times",
     "TrainingTimes",
     "TruncatedSNRWeighting",
+    "UniformDequantisation",
     "UniformLogSNR",
     "UniformTime",
     "UniformTimes",
     "UniformWeighting",
     "VESchedule",
     "VPSchedule",
+    "VariationalBound",
     "Weighting",
     "ZeroTerminalSNR",
+    "bits_per_dim",
     "denoise",
     "edit",
     "invert",

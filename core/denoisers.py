@@ -46,6 +46,13 @@ class Posterior(ABC):
         raise AttributeError(f"{type(self).__name__} holds no variance: this denoiser estimates the mean alone")
 
     @property
+    def interpolation(self) -> Tensor:
+        """Where the reverse step's log-variance lies between DDPM's small (0) and large (1) one; raises
+        ``AttributeError`` where no network has learned it.
+        """
+        raise AttributeError(f"{type(self).__name__} holds no learned variance: train a LearnedVarianceDenoiser")
+
+    @property
     def eps(self) -> Tensor:
         """``E[eps | x_t] = (x_t - alpha mean) / sigma``; undefined at ``sigma = 0``, which raises ``ValueError``."""
         sigma = self.shaped.sigma

@@ -1,0 +1,19 @@
+"""Likelihoods: exact by the probability-flow ODE, and variational bounds in discrete and continuous time.
+
+Everything is in nats; `bits_per_dim` converts at the edge.
+"""
+
+from .bounds import Bound
+from .discrete import VariationalBound
+from .ode import ODELikelihood, ODELogProb, RoundTrip
+from .units import UniformDequantisation, bits_per_dim
+
+__all__ = [
+    "Bound",
+    "ODELikelihood",
+    "ODELogProb",
+    "RoundTrip",
+    "UniformDequantisation",
+    "VariationalBound",
+    "bits_per_dim",
+]
