@@ -10,15 +10,15 @@ itself: one step from the lowest noise level to the data.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from .schedules import require
+from .schedules import Schedule, VPSchedule, require
 from .sdes import SDE
 
-__all__ = ["Grid", "Karras", "Quadratic", "Times", "UniformLogSNR", "UniformTime"]
+__all__ = ["Grid", "Karras", "PowerTime", "Quadratic", "Times", "UniformLogSNR", "UniformTime"]
 
 
 class Grid(ABC):
@@ -172,6 +172,41 @@ class Karras(Grid):
         first, last = math.exp(-low / (2 * self.rho)), math.exp(-high / (2 * self.rho))
         roots = torch.linspace(first, last, steps + (not clean), dtype=torch.float64)
         return _times_of(-2 * self.rho * roots.log(), process, clean)
+
+
+@dataclass(frozen=True)
+class PowerTime(Grid):
+    r"""The noise levels that a reference schedule has at the times ``(1 - i / N)^power``, under any schedule.
+
+    On the reference itself these are the times of Song et al. 2021 (DDIM, arXiv 2010.02502, appendix D.2) at power 2.
+    Steps in log-SNR are short where signal and noise are alike, which is where a denoiser changes most, and grow
+    towards both ends; the step to clean data shrinks as their number grows.  The range is cut to what the schedule
+    covers; processes that start from pure noise start from the reference's highest noise level.
+
+    Args:
+        power: how strongly steps crowd near the data, positive.
+        reference: whose levels are used, with clean data at ``t = 0``.
+    """
+
+    power: float = 2.0
+    reference: Schedule = field(default=VPSchedule())
+
+    def __post_init__(self) -> None:
+        require(self.power > 0, "power", self.power, "a positive number")
+        ends = float(self.reference.log_snr(0.0)), float(self.reference.log_snr(1.0))
+        fits = ends[0] == math.inf and ends[1] > -math.inf
+        require(fits, "reference", self.reference, "clean data at t = 0 and some signal at t = 1")
+
+    def times(self, steps: int, process: SDE) -> Tensor:
+        low, high = _ends(process, float(self.reference.log_snr(1.0)), math.inf)
+        bounds = self.reference.time(torch.tensor([low, high], dtype=torch.float64)).clamp(0, 1) ** (1 / self.power)
+        start, stop = float(bounds[0]), 0.0 if high == math.inf else float(bounds[1])
+        levels = self.reference.log_snr(torch.linspace(start, stop, steps + 1, dtype=torch.float64) ** self.power)
+        times = process.schedule.time(levels).clamp(0, 1)
+        times[-1] = 0.0
+        if low == _log_snr(process, 1.0):
+            times[0] = 1.0
+        return times
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,16 @@ class SampleStep:
 
 @dataclass
 class Run:
-    """What one run carries from step to step: the denoiser with its conditions, the noise and the latest posteriors."""
+    """What one run carries from step to step: the denoiser with its conditions, the noise, earlier values and, for
+    methods that correct a step, the state and the draw that it started from.
+    """
 
     denoiser: Denoiser
     condition: dict[str, Any]
     noise: NoiseStream
     history: list[Tensor] = field(default_factory=list)
     latest: Posterior | None = None
+    base: tuple[Tensor, Tensor | None] | None = None
     keep: Tensor | None = None
     callback: Callable[[SampleStep], None] | None = None
     progress: bool = False
