@@ -189,7 +189,9 @@ class Blur(SpectralOperator):
         self.dims = kernel.ndim
         sides = self.shape[-self.dims :]
         if not 1 <= self.dims <= len(self.shape) or any(k > side for k, side in zip(kernel.shape, sides)):
-            raise ValueError(f"kernel of shape {tuple(kernel.shape)}: expected at most {self.shape} along the last axes")
+            raise ValueError(
+                f"kernel of shape {tuple(kernel.shape)}: expected at most {self.shape} along the last axes"
+            )
         wide = torch.zeros(sides, dtype=torch.float64)
         wide[tuple(slice(0, k) for k in kernel.shape)] = kernel.double()
         axes = tuple(range(self.dims))

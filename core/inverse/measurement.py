@@ -100,9 +100,13 @@ class Measurement:
 
     def __init__(self, y: Tensor, operator: Operator, noise: NoiseModel | None = None) -> None:
         if not isinstance(operator, Operator):
-            raise TypeError(f"operator={operator!r}: expected an Operator, such as Mask(mask) or FunctionOperator(f, shape)")
+            raise TypeError(
+                f"operator={operator!r}: expected an Operator, such as Mask(mask) or FunctionOperator(f, shape)"
+            )
         if tuple(y.shape[1:]) != operator.measured:
-            raise ValueError(f"y of shape {tuple(y.shape)}: expected (batch, *{operator.measured}), as the operator gives")
+            raise ValueError(
+                f"y of shape {tuple(y.shape)}: expected (batch, *{operator.measured}), as the operator gives"
+            )
         self.operator = operator
         self.noise = GaussianNoise() if noise is None else noise
         self.y = operator.restrict(y)

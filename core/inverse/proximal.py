@@ -79,9 +79,7 @@ class DiffPIR(_Corrected):
         iterations: of the conjugate gradients, at most.
     """
 
-    def __init__(
-        self, denoiser: Denoiser, measurement: Measurement, weight: float = 1.0, iterations: int = 50
-    ) -> None:
+    def __init__(self, denoiser: Denoiser, measurement: Measurement, weight: float = 1.0, iterations: int = 50) -> None:
         super().__init__(denoiser, measurement)
         require(weight > 0, "weight", weight, "a positive number")
         require(iterations >= 1, "iterations", iterations, "at least 1")

@@ -12,7 +12,7 @@ from ..sdes import SDE, posterior_coefficients
 from .measurement import Measurement
 from .travel import TravellingSampler
 
-__all__ = ["DDNMPlus", "DDRM"]
+__all__ = ["DDRM", "DDNMPlus"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class DDNMPlus(TravellingSampler):
 
     with ``y_i = (U^T y)_i / s_i``, ``n_i = std / s_i`` and ``lambda_i = min(1, g / (b n_i))``: the noise of the
     measurement takes the place of a part of the step's own.  Wang, Yu and Zhang 2022 (arXiv 2212.00490), eqs. 16-19,
-    appendix I and algorithms 2 and 3.  Without noise and jumps it is `DDIM` on `DDNM`, and the samples fit ``y`` exactly.
+    appendix I and algorithms 2 and 3.  Without noise and jumps it is `DDIM` on `DDNM`, and the samples fit ``y``
+    exactly.
 
     Args:
         measurement: what was seen, through an operator with a known decomposition, with Gaussian noise.
@@ -137,7 +138,9 @@ class DDNMPlus(TravellingSampler):
         if not isinstance(g, Tensor) and g == 0:
             return out
         z = run.noise.step(x, t, s)
-        return out + g * z + operator.spectral_filter(operator.vt(z)[:, :rank], (g**2 - taken**2).clamp(min=0).sqrt() - g)
+        return (
+            out + g * z + operator.spectral_filter(operator.vt(z)[:, :rank], (g**2 - taken**2).clamp(min=0).sqrt() - g)
+        )
 
 
 def _spectral_data(measurement: Measurement, x: Tensor) -> tuple[Tensor, Tensor]:

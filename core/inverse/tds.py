@@ -12,7 +12,6 @@ good ``q`` decides how many are needed.  Wu, Trippe, Naesseth, Blei and Cunningh
 and algorithm 1.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,14 +21,24 @@ from torch import Tensor
 
 from ..denoisers import GaussianPosterior
 from ..samplers.base import Row, Run, Sampler, _progress
-from ..samplers.dpm_solver import DPMSolver
 from ..schedules import require
-from ..sdes import SDE
+from ..sdes import SDE, posterior_coefficients
 from .gradient import mean_and_pullback
 from .measurement import GaussianNoise, Measurement
 from .operators import SpectralOperator
 
 __all__ = ["TDS"]
+
+
+@dataclass
+class _Shared:
+    """What all particles share at one time: the inverse of the twist's covariance, and ``C`` and ``C'`` ``(D, D)``
+    where the steps are matched to them.
+    """
+
+    inverse: Callable[[Tensor], Tensor]
+    prior: Tensor | None = None
+    conditioned: Tensor | None = None
 
 
 @dataclass
@@ -40,41 +49,41 @@ class _Particles:
     mean: Tensor
     guided: Tensor
     twist: Tensor
+    shared: _Shared | None = None
 
     def chosen(self, index: Tensor) -> "_Particles":
-        return _Particles(self.x[index], self.mean[index], self.guided[index], self.twist[index])
+        return _Particles(self.x[index], self.mean[index], self.guided[index], self.twist[index], self.shared)
 
 
 @dataclass(frozen=True)
 class TDS(Sampler):
-    r"""Twisted sequential Monte Carlo over the reverse SDE; see the module's text.
+    r"""Twisted sequential Monte Carlo over ancestral steps; see the module's text.
 
     The batch is the population: ``sample(denoiser, (K, *shape), ...)`` draws ``K`` samples of the posterior of one
     measurement.  They interact, so that a sample depends on ``K`` and on all of their noise, not on its number alone.
     A run must end in clean data, as the default grid's does.  Conditions are the same for all particles.
 
-    The prior steps are those of `DPMSolver` with ``eta = 1``: order 1 is the paper's ancestral sampling; order 2
-    needs about a tenth of the steps for the same error of the discretised prior.
-
     The twisting functions are Gaussian about ``A m(x_t)``:
 
     * "likelihood", ``p(y | x_0 = m)``, the paper's (eq. 8), for any operator and noise;
     * "isotropic", covariance ``V + r^2 A A^T`` with ``r^2 = sigma^2 / (alpha^2 + sigma^2)``, `PiGDM`'s;
-    * "covariance", ``V + A C A^T`` with the denoiser's posterior covariance ``C`` at the mean of the particles, from
-      one more evaluation a step and as many Jacobian products as there are measurements: the optimal one for Gaussian
-      data.
+    * "covariance", ``V + A C A^T`` with the denoiser's posterior covariance ``C`` at the mean of the particles, which
+      one more evaluation a step and ``D = prod(shape)`` Jacobian products give; for states of up to a few thousand
+      numbers.
+
+    Prior steps are DDPM's, ``N(a x_t + b m, g^2)``, whose mean is exact and whose variance is that of certain data.
+    With the covariance at hand they are matched to it, ``N(a x_t + b m, g^2 + b^2 C)``, and proposals to the
+    covariance ``C'`` given ``y`` as well.  Then, for Gaussian data, all weights are equal and any number of steps is
+    exact.  Elsewhere ``C`` is cut to at most ``(sigma / alpha)^2``, its bound for log-concave data.
 
     Args:
         measurement: one measurement, ``y`` of shape ``(1, *measured)``, with noise.
         twist: "covariance", "isotropic" or "likelihood"; the first two ask for a linear operator.
-        order: of the prior steps, 1 or 2.
         threshold: draw anew when the effective number of particles falls below this part of ``K``.
     """
 
-    steps: int = 100
     measurement: Measurement = field(kw_only=True)
     twist: Literal["likelihood", "isotropic", "covariance"] = field(default="covariance", kw_only=True)
-    order: int = field(default=2, kw_only=True)  # type: ignore[misc]
     threshold: float = field(default=0.5, kw_only=True)
 
     needs_gradient = True
@@ -87,9 +96,10 @@ class TDS(Sampler):
             raise ValueError(f"y of {len(self.measurement.y)} measurements: TDS samples the posterior of one")
         noise = self.measurement.noise
         if isinstance(noise, GaussianNoise) and noise.std == 0:
-            raise ValueError("a measurement without noise: TDS weighs particles by its likelihood; give the noise's std")
+            raise ValueError(
+                "a measurement without noise: TDS weighs particles by its likelihood; give the noise's std"
+            )
         require(self.twist in ("likelihood", "isotropic", "covariance"), "twist", self.twist, "one of the three")
-        require(self.order in (1, 2), "order", self.order, "1 or 2")
         require(0 <= self.threshold <= 1, "threshold", self.threshold, "a number from 0 to 1")
         if self.twist == "isotropic":
             self.measurement.spectral("TDS with an isotropic twist")
@@ -106,44 +116,28 @@ class TDS(Sampler):
         return steps * (2 if self.twist == "covariance" else 1) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """`DPMSolver`'s columns: ``a``, the weights of ``order`` means, ``g``."""
-        return DPMSolver(self.steps, order=self.order, eta=1.0).plan(process, times)
+        """Columns: factors of ``x_t`` and ``m``, and the standard deviation."""
+        return torch.stack(posterior_coefficients(process.schedule, times[:-1], times[1:]), 1)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         raise NotImplementedError("TDS has no step of its own: particles carry weights from step to step; use sample")
 
     def walk(self, run: Run, x: Tensor, clock: Sequence[float], rows: Sequence[Row]) -> Tensor:
         here = self._at(run, x, clock[0], torch.zeros(len(x), dtype=x.dtype, device=x.device))
-        log_weights, older = here.twist, None
+        log_weights = here.twist
         for i in _progress(range(len(rows)), run.progress):
-            t, s, row = clock[i], clock[i + 1], rows[i]
-            x, gain = self._propose(run, here, older, t, s, row)
-            arrived = self._at(run, x, s, log_weights)
+            t, s = clock[i], clock[i + 1]
+            x, gain = _propose(run, here, t, s, rows[i])
+            arrived = self._at(run, x, s, log_weights + gain)
             log_weights = log_weights + gain + arrived.twist - here.twist
-            here, older = arrived, here
-            last = i + 1 == len(rows)
-            if last or _effective(log_weights) < self.threshold * len(x):
+            if i + 1 == len(rows) or _effective(log_weights) < self.threshold * len(x):
                 index = _systematic(log_weights, run.noise.draw(x.flatten(1)[:, :1]))
-                here, older = here.chosen(index), older.chosen(index)
+                here, arrived = here.chosen(index), arrived.chosen(index)
                 log_weights = torch.zeros_like(log_weights)
-            run.latest = GaussianPosterior(older.x, run.denoiser.process, run.denoiser.process.level(t), older.mean)
+            run.latest = GaussianPosterior(here.x, run.denoiser.process, run.denoiser.process.level(t), here.mean)
+            here = arrived
             run.finish(i, len(rows), t, s, here.x)
         return here.x
-
-    def _propose(
-        self, run: Run, here: _Particles, older: _Particles | None, t: float, s: float, row: Row
-    ) -> tuple[Tensor, Tensor]:
-        """New states, and ``log p(x_s | x_t) - log p'(x_s | x_t)`` ``(K,)``."""
-        a, b, *rest, g = row
-        prior, proposal = a * here.x + b * here.mean, a * here.x + b * here.guided
-        if rest and older is not None:
-            prior, proposal = prior + rest[0] * older.mean, proposal + rest[0] * older.guided
-        if g == 0:  # the prior's step is certain, and so must be the proposal's
-            return prior, prior.new_zeros(len(prior))
-        z = run.noise.step(here.x, t, s)
-        offset = (proposal - prior) / g
-        gain = -(offset * z + 0.5 * offset**2).flatten(1).sum(1)
-        return proposal + g * z, gain
 
     def _at(self, run: Run, x: Tensor, t: float, log_weights: Tensor) -> _Particles:
         """The particles at states ``x``: means, guided means and twists."""
@@ -154,40 +148,72 @@ class TDS(Sampler):
         if level.alpha == 0:
             raise ValueError("TDS at alpha = 0: start the grid below t = 1 (UniformLogSNR does)")
         mean, pullback = mean_and_pullback(run.posterior, x, t)
-        if self.twist == "likelihood":
+        shared = None if self.twist == "likelihood" else self._shared(run, x, t, log_weights)
+        if shared is None:
             twist, slope = _likelihood(measurement, y, mean)
         else:
             residual = y - measurement.operator(mean)
-            weights = self._weights(run, x, t, log_weights)(residual)
+            weights = shared.inverse(residual)
             twist = -0.5 * (residual * weights).flatten(1).sum(1)
             slope = measurement.linear("TDS").adjoint(weights)
         guided = mean + (level.sigma**2 / level.alpha) * pullback(slope)
-        return _Particles(x, mean, guided, twist)
+        return _Particles(x, mean, guided, twist, shared)
 
-    def _weights(self, run: Run, x: Tensor, t: float, log_weights: Tensor) -> Callable[[Tensor], Tensor]:
-        """The inverse of the twist's covariance, as a function of residuals."""
+    def _shared(self, run: Run, x: Tensor, t: float, log_weights: Tensor) -> _Shared:
         measurement, level = self.measurement, run.denoiser.process.level(t)
         if self.twist == "isotropic":
             spread = level.sigma**2 / (level.alpha**2 + level.sigma**2)
-            return _isotropic(measurement.spectral("TDS"), spread, measurement.std("TDS") ** 2)
-        centre = (log_weights.softmax(0).reshape(-1, *[1] * (x.ndim - 1)) * x).sum(0, keepdim=True)
-        return _inverse(self._covariance(run, centre, t))
-
-    def _covariance(self, run: Run, centre: Tensor, t: float) -> Tensor:
-        """``V + A C A^T`` ``(M, M)`` at the state ``centre`` ``(1, *shape)``."""
-        measurement, level = self.measurement, run.denoiser.process.level(t)
+            return _Shared(_isotropic(measurement.spectral("TDS"), spread, measurement.std("TDS") ** 2))
         operator = measurement.linear("TDS")
-        count = math.prod(operator.measured)
-        units = torch.eye(count, dtype=centre.dtype, device=centre.device).unflatten(1, operator.measured)
-        condition = {name: v[:1].expand(count, *v.shape[1:]) for name, v in run.condition.items()}
-        many = centre.expand(count, *centre.shape[1:])
-        _, pullback = mean_and_pullback(lambda x, t: run.denoiser(x, t, **condition), many, t)
-        inner = operator((level.sigma**2 / level.alpha) * pullback(operator.adjoint(units))).flatten(1)
-        # A network's Jacobian is neither quite symmetric nor quite positive.
-        values, vectors = torch.linalg.eigh(0.5 * (inner + inner.T))
+        weights = log_weights.softmax(0).reshape(-1, *[1] * (x.ndim - 1))
+        c = _covariance(run, (weights * x).sum(0, keepdim=True), t)
+        ca = operator(c.unflatten(1, operator.shape)).flatten(1)
+        total = operator(ca.T.unflatten(1, operator.shape)).flatten(1)
         variance = measurement.variance
-        noise = variance.to(centre).flatten() if isinstance(variance, Tensor) else centre.new_full((count,), variance)
-        return (vectors * values.clamp(min=0)) @ vectors.T + noise.diag()
+        noise = (
+            variance.flatten().to(total) if isinstance(variance, Tensor) else total.new_full((len(total),), variance)
+        )
+        factor = torch.linalg.cholesky(0.5 * (total + total.T) + noise.diag())
+        root = torch.linalg.solve_triangular(factor, ca.T, upper=False)
+
+        def inverse(residual: Tensor) -> Tensor:
+            flat = residual.flatten(1)
+            return torch.cholesky_solve(flat.T, factor.to(flat)).T.reshape(residual.shape)
+
+        return _Shared(inverse, c, c - root.T @ root)
+
+
+def _propose(run: Run, here: _Particles, t: float, s: float, row: Row) -> tuple[Tensor, Tensor]:
+    """New states, and ``log p(x_s | x_t) - log p'(x_s | x_t)`` up to a constant, ``(K,)``."""
+    a, b, g = row
+    prior, proposal = a * here.x + b * here.mean, a * here.x + b * here.guided
+    if g == 0:  # the prior's step is certain, and so must be the proposal's
+        return prior, prior.new_zeros(len(prior))
+    z = run.noise.step(here.x, t, s)
+    shared = here.shared
+    if shared is None or shared.prior is None or shared.conditioned is None:
+        offset = (proposal - prior) / g
+        return proposal + g * z, -(offset * z + 0.5 * offset**2).flatten(1).sum(1)
+    eye = torch.eye(len(shared.prior), dtype=torch.float64, device=z.device)
+    wide, narrow = (torch.linalg.cholesky(g**2 * eye + b**2 * c) for c in (shared.prior, shared.conditioned))
+    x = proposal + (z.flatten(1) @ narrow.to(z).T).reshape(z.shape)
+    scaled = torch.linalg.solve_triangular(wide.to(z), (x - prior).flatten(1).T, upper=False)
+    return x, 0.5 * (z.flatten(1) ** 2).sum(1) - 0.5 * (scaled**2).sum(0)
+
+
+def _covariance(run: Run, centre: Tensor, t: float) -> Tensor:
+    """``C`` ``(D, D)`` at the state ``centre`` ``(1, *shape)``, float64, with eigenvalues from 0 to ``(sigma /
+    alpha)^2``: a network's Jacobian is neither quite symmetric nor quite within them.
+    """
+    level = run.denoiser.process.level(t)
+    count = centre.numel()
+    many = centre.expand(count, *centre.shape[1:])
+    condition = {name: v[:1].expand(count, *v.shape[1:]) for name, v in run.condition.items()}
+    _, pullback = mean_and_pullback(lambda x, t: run.denoiser(x, t, **condition), many, t)
+    units = torch.eye(count, dtype=centre.dtype, device=centre.device).reshape(many.shape)
+    c = (level.sigma**2 / level.alpha) * pullback(units).flatten(1).double()
+    values, vectors = torch.linalg.eigh(0.5 * (c + c.T))
+    return (vectors * values.clamp(0, (level.sigma / level.alpha) ** 2)) @ vectors.T
 
 
 def _likelihood(measurement: Measurement, y: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
@@ -204,18 +230,7 @@ def _isotropic(operator: SpectralOperator, spread: float, variance: float) -> Ca
 
     def weights(residual: Tensor) -> Tensor:
         s2 = operator.singular_values.to(residual) ** 2
-        return residual / variance + operator.u(
-            operator.ut(residual) * (1 / (spread * s2 + variance) - 1 / variance)
-        )
-
-    return weights
-
-
-def _inverse(covariance: Tensor) -> Callable[[Tensor], Tensor]:
-    factor = torch.linalg.cholesky(covariance)
-
-    def weights(residual: Tensor) -> Tensor:
-        return torch.cholesky_solve(residual.flatten(1).T, factor).T.reshape(residual.shape)
+        return residual / variance + operator.u(operator.ut(residual) * (1 / (spread * s2 + variance) - 1 / variance))
 
     return weights
 

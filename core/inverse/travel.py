@@ -6,6 +6,7 @@ Each descent harmonises what was imposed by the measurement with the rest.  Lugm
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ class TravellingSampler(Sampler):
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         route = self._indices(self.steps if steps is None else steps)
-        return sum(b > a for a, b in zip(route, route[1:])) + self.denoise
+        return sum(b > a for a, b in pairwise(route)) + self.denoise
 
     @abstractmethod
     def descent(self, process: SDE, t: Tensor, s: Tensor) -> Tensor:
