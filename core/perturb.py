@@ -21,7 +21,8 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
 from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
-from .samplers import DDIM, EulerMaruyama, Heun, Sampler, SampleStep
+from .ode_steps import Solver, ode_step
+from .samplers import DDIM, EulerMaruyama, Sampler, SampleStep
 from .schedules import require
 from .sdes import SDE
 
@@ -177,34 +178,37 @@ def denoise(
 
 @torch.no_grad()
 def invert(
-    denoiser: Denoiser, x0: Tensor, sampler: Sampler | None = None, *, condition: Mapping[str, Any] | None = None
+    denoiser: Denoiser,
+    x0: Tensor,
+    steps: int = 50,
+    grid: Grid = UniformLogSNR(),  # noqa: B008 (frozen)
+    *,
+    solver: Solver = "heun",
+    condition: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """The state at the sampler's first time from which it finds back to ``x0``, but for its error.
+    """The state at the grid's first time whose solution of the probability-flow ODE ends in ``x0``, but for errors of
+    the steps.
 
-    The sampler's steps, taken upwards (DDIM inversion: Dhariwal and Nichol 2021, arXiv 2105.05233, appendix F; Song et
-    al. 2021, 2010.02502, section 4.3).  From clean data, where the ODE has no slope in its variables, the first step
-    is ``alpha x_0``, the posterior mean being the data.
+    A deterministic sampler finds back from it (DDIM inversion: Dhariwal and Nichol 2021, arXiv 2105.05233, appendix F;
+    Song et al. 2021, 2010.02502, section 4.3).  The grid is walked upwards.  From clean data, where the ODE has no
+    slope, the first step is ``alpha x_0``, the posterior mean being the data.
 
     Args:
         denoiser: as for sampling.
         x0: clean states, ``(B, *event)``, float32 or wider.
-        sampler: deterministic and of one step, such as `DDIM` or `Heun` (the default, 50 steps).
+        steps: number of steps.
+        grid: chooses the times.
+        solver: "heun" (two evaluations a step) or "euler", which is DDIM.
         condition: for the denoiser.
-
-    Raises:
-        ValueError: a stochastic sampler.
     """
-    sampler = sampler or Heun(50)
-    require(not sampler.stochastic, "sampler", sampler, "a deterministic one, such as Heun() or DDIM()")
+    require(solver in ("euler", "heun"), "solver", solver, "'euler' or 'heun'")
     process = denoiser.process
-    times = sampler.grid(sampler.steps, process).flip(0).tolist()
-    if process.level(times[0]).sigma == 0:
-        x = x0 * (float(process.level(times[1]).alpha) / float(process.level(times[0]).alpha))
-        times = times[1:]
-    else:
-        x = x0 * float(process.level(times[0]).alpha)
+    times = grid(steps, process).flip(0).tolist()
+    clean = process.level(times[0]).sigma == 0
+    times = times[1:] if clean else times
+    x = x0 * float(process.level(times[0]).alpha)
     for t, s in pairwise(times):
-        x = sampler.step(denoiser, x, t, s, condition=condition)
+        x = ode_step(denoiser, x, t, s, solver, **(condition or {}))
     return x
 
 

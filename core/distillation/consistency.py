@@ -20,8 +20,9 @@ from torch import Tensor
 
 from ..denoisers import Denoiser, GaussianPosterior, LinearPosterior, Posterior
 from ..objectives import check_data, event_mean, noise_like, shaped_mask
+from ..ode_steps import Solver, ode_step
 from ..schedules import Time, require
-from ._teaching import Solver, TaughtObjective, noised, ode_step
+from ._teaching import TaughtObjective, noised
 from .pairs import TimePairs
 
 __all__ = ["ConsistencyDenoiser", "ConsistencyObjective"]

@@ -21,13 +21,14 @@ from ..denoisers import Denoiser
 from ..grids import Times
 from ..guidance import ClassifierFreeGuidance
 from ..objectives import check_data, event_mean, noise_like, shaped_mask
+from ..ode_steps import ode_step
 from ..parameterisations import FAR
+from ..process import broadcast
 from ..samplers import DDIM
-from ..samplers.ode import euler_coefficients
 from ..schedules import require
 from ..sdes import SDE
 from ..weightings import TruncatedSNRWeighting, Weighting
-from ._teaching import TaughtObjective, noised, ode_step
+from ._teaching import TaughtObjective, noised
 
 if TYPE_CHECKING:
     from ..adapter import DomainAdapter
@@ -112,9 +113,10 @@ class ProgressiveObjective(TaughtObjective):
         assert self.teacher is not None
         x_u = ode_step(self.teacher, x_t, t, u, "euler", keep, **condition)
         x_s = ode_step(self.teacher, x_u, u, s, "euler", keep, **condition)
-        a, b = euler_coefficients(self.teacher.process, torch.stack([t, s]))
-        a, b = (c[0].to(x_t).reshape(-1, *[1] * (x_t.ndim - 1)) for c in (a, b))
-        return (x_s - a * x_t) / b
+        schedule = self.teacher.process.schedule
+        a = schedule.sigma(s) / schedule.sigma(t)
+        b = schedule.alpha(s) - a * schedule.alpha(t)
+        return (x_s - broadcast(a, x_t) * x_t) / broadcast(b, x_t)
 
     def _times(
         self, process: SDE, batch: int, generator: torch.Generator | None, device: torch.device
