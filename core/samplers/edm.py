@@ -9,7 +9,7 @@ from torch import Tensor
 from ..schedules import require
 from ..sdes import SDE
 from .base import Row, Run, Sampler
-from .ode import heun_gain, heun_step
+from .ode import heun_rows, heun_step, second_evaluations
 
 __all__ = ["EDMSampler"]
 
@@ -35,7 +35,7 @@ class EDMSampler(Sampler):
     r_min: float = field(default=0.0, kw_only=True)
     r_max: float = field(default=math.inf, kw_only=True)
     noise_scale: float = field(default=1.0, kw_only=True)
-    bounded: bool = field(default=False, kw_only=True)
+    bounded: bool = field(default=True, kw_only=True)
 
     order = 2
 
@@ -53,12 +53,10 @@ class EDMSampler(Sampler):
         steps = self.steps if steps is None else steps
         if process is None:
             return 2 * steps - 1 + self.denoise
-        return steps + int((self.plan(process, self.grid(steps, process))[:, -1] != 0).sum()) + self.denoise
+        return steps + second_evaluations(self.plan(process, self.grid(steps, process))[:, 3:]) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: time ``t_hat``, factor of ``x``, factor of the churn noise, and Heun's row from ``t_hat`` to
-        ``s``.
-        """
+        """Columns: time ``t_hat``, factor of ``x``, factor of the churn noise, and Heun's from ``t_hat`` to ``s``."""
         schedule, t, s = process.schedule, times[:-1], times[1:]
         alpha, ratio = schedule.alpha(t), schedule.sigma(t) / schedule.alpha(t)
         churned = ratio.isfinite() & (ratio >= self.r_min) & (ratio <= self.r_max)
@@ -67,8 +65,7 @@ class EDMSampler(Sampler):
         alpha_hat = schedule.alpha(t_hat)
         added = torch.where(gamma > 0, self.noise_scale * alpha_hat * ratio * (gamma * (2 + gamma)).sqrt(), 0.0)
         scale = torch.where(gamma > 0, alpha_hat / alpha, 1.0)
-        gain = torch.cat([heun_gain(process, torch.stack([a, b]), self.bounded) for a, b in zip(t_hat, s)])
-        return torch.stack([t_hat, scale, added, schedule.alpha(s), schedule.sigma(s), gain], 1)
+        return torch.cat([torch.stack([t_hat, scale, added], 1), heun_rows(process, t_hat, s, self.bounded)], 1)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         t_hat, scale, added, *heun = row
