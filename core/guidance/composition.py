@@ -52,6 +52,10 @@ class ProductOfDenoisers(Denoiser):
     In means, ``sum_i w_i mean_i + (1 - sum_i w_i) m`` with ``m = x_t / alpha`` and, with a base, its mean.  An
     evaluation costs one call of each.
 
+    Without a base every factor counts the noise anew, so at high noise the score is ``sum_i w_i`` times too steep and
+    samples of an ODE or SDE come out too narrow; give a base, or sample by Langevin steps, for which the score at low
+    noise decides (Du et al. 2023, 2302.11552).
+
     Args:
         denoisers: the factors, of one schedule.
         weights: exponents, one a factor; 1 each by default.
