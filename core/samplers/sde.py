@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 
 from ..schedules import require
-from ..sdes import SDE, posterior_coefficients
+from ..sdes import SDE
+from .ancestral import DDIM
 from .base import LinearSampler
 
 __all__ = ["EulerMaruyama"]
+
+LONGEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,9 @@ class EulerMaruyama(LinearSampler):
     Song et al. 2021 (arXiv 2011.13456), eq. 6 and appendix G, with the stochasticity free (Albergo et al. 2023,
     2303.08797).  Converges at order 1 in the moments and, under a `BrownianNoise`, along paths.
 
-    Two steps are taken through ``q(x_s | x_t, x_0 = mean)`` instead, since the SDE has no finite step there: the one
-    from pure noise (``alpha_t = 0``, infinite drift) and the one to clean data (``sigma_s = 0``), which returns the
-    mean.
+    Some steps are `DDIM`'s of the same ``eta`` (at most 1) instead: the one from pure noise (``alpha_t = 0``, infinite
+    drift), the one to clean data (``sigma_s = 0``), which returns the mean, and those that gain more than `LONGEST` in
+    log-SNR, over which Euler's method leaves the data by any distance.
 
     Args:
         eta: stochasticity, at least 0; 1 is the reverse SDE, 0 the probability-flow ODE.
@@ -45,7 +48,7 @@ class EulerMaruyama(LinearSampler):
         a = 1 - dt * (schedule.d_alpha(t) / schedule.alpha(t) + pull)
         b = dt * pull * schedule.alpha(t)
         g = self.eta * schedule.sigma(t) * (dt * rate).sqrt()
-        exact_a, exact_b, exact_g = posterior_coefficients(schedule, t, s)
-        ends = ~a.isfinite() | (schedule.sigma(s) == 0)
-        pairs = ((exact_a, a), (exact_b, b), (exact_g, g))
-        return torch.stack([torch.where(ends, exact, usual) for exact, usual in pairs], 1)
+        exact = DDIM(eta=min(self.eta, 1.0)).plan(process, times)
+        gained = schedule.log_snr(s) - schedule.log_snr(t)
+        ends = ~a.isfinite() | (schedule.sigma(s) == 0) | (gained > LONGEST)
+        return torch.where(ends[:, None], exact, torch.stack([a, b, g], 1))
