@@ -57,8 +57,8 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.GridBelow: (core.GridBelow(0.5), core.GridBelow(0.9, core.UniformTime())),
     core.Times: (core.Times((1.0, 0.7, 0.2, 0.0)),),
     core.UniformWeighting: tuple(core.UniformWeighting(of, 0.5) for of in get_args(core.Prediction)),
-    core.DDIM: (core.DDIM(), core.DDIM(eta=0.5)),
-    core.DDPM: (core.DDPM(), core.DDPM(variance="large")),
+    core.DDIM: (core.DDIM(), core.DDIM(eta=0.5), core.DDIM(variance="optimal")),
+    core.DDPM: (core.DDPM(), core.DDPM(variance="large"), core.DDPM(variance="optimal")),
     core.DPMSolver: tuple(core.DPMSolver(order=order, eta=eta) for order in (1, 2, 3) for eta in (0.0, 1.0)),
     core.ImportanceTimes: (core.ImportanceTimes(bins=7, history=2),),
 }

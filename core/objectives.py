@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .denoisers import Denoiser, LinearPosterior
+from .denoisers import Denoiser, LinearPosterior, Posterior
 from .parameterisations import FAR
 from .training_times import TrainingTimes, UniformTimes
 from .weightings import UniformWeighting, Weighting
@@ -84,30 +84,48 @@ class DenoisingObjective(Objective):
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
         check_data(x0, mask)
-        process = denoiser.process
-        t, factor = self.times.draw(len(x0), process, generator)
-        eps = noise_like(x0, generator)
-        if mask is not None:
-            condition["mask"] = mask
-            # Samplers keep the padding at zero, so training shows the network nothing else there.
-            x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
-        # Times are float64 where the device has it, so that weights near the ends keep their digits.
-        t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
-        level = process.level(t)
-        shaped = level.like(x0)
-        posterior = denoiser(shaped.alpha * x0 + shaped.sigma * eps, t, **condition)
-        log_snr = torch.as_tensor(level.log_snr).clamp(-FAR, FAR)
-        log_weight = self.weighting.log_weight(process.schedule, t, log_snr)
-        if isinstance(posterior, LinearPosterior):
-            target = posterior.parameterisation.target(x0, eps, shaped)
-            square = (target - posterior.output) ** 2
-            log_weight = log_weight + posterior.parameterisation.log_gain(log_snr)
-        else:
-            square = (x0 - posterior.mean) ** 2
-        loss = log_weight.exp().to(square.dtype) * event_mean(square, mask)
+        t, factor = self.times.draw(len(x0), denoiser.process, generator)
+        x0, eps, posterior = ask(denoiser, x0, t, mask, generator, condition)
+        loss = denoising_loss(self.weighting, x0, eps, posterior, mask)
         if self.training:
             self.times.update(t, loss)
         return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
+
+
+def ask(
+    denoiser: Denoiser,
+    x0: Tensor,
+    t: Tensor,
+    mask: Tensor | None,
+    generator: torch.Generator | None,
+    condition: dict[str, Any],
+) -> tuple[Tensor, Tensor, Posterior]:
+    """Noise data to the times ``(B,)`` and ask the denoiser: data and noise, zero in the padding, and the answer."""
+    eps = noise_like(x0, generator)
+    if mask is not None:
+        condition = condition | {"mask": mask}
+        # Samplers keep the padding at zero, so training shows the network nothing else there.
+        x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
+    # Times are float64 where the device has it, so that weights near the ends keep their digits.
+    t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
+    level = denoiser.process.level(t).like(x0)
+    return x0, eps, denoiser(level.alpha * x0 + level.sigma * eps, t, **condition)
+
+
+def denoising_loss(
+    weighting: Weighting, x0: Tensor, eps: Tensor, posterior: Posterior, mask: Tensor | None
+) -> Float[Tensor, "batch"]:
+    """``w(t) |x_0 - mean|^2 / D`` of the answer to data ``x0`` with noise ``eps``."""
+    level = posterior.level
+    t, log_snr = torch.as_tensor(level.t), torch.as_tensor(level.log_snr).clamp(-FAR, FAR)
+    log_weight = weighting.log_weight(posterior.process.schedule, t, log_snr)
+    if isinstance(posterior, LinearPosterior):
+        target = posterior.parameterisation.target(x0, eps, posterior.shaped)
+        square = (target - posterior.output) ** 2
+        log_weight = log_weight + posterior.parameterisation.log_gain(log_snr)
+    else:
+        square = (x0 - posterior.mean) ** 2
+    return log_weight.exp().to(square.dtype) * event_mean(square, mask)
 
 
 def noise_like(x0: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""At which times a model is trained: uniform, stratified, discrete, log-normal in noise, or by importance."""
+"""At which times a model is trained: uniform, stratified, discrete, by noise level, or by importance."""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from .schedules import require
 from .sdes import SDE
 
-__all__ = ["DiscreteTimes", "ImportanceTimes", "LogNormalTimes", "StratifiedTimes", "TrainingTimes", "UniformTimes"]
+__all__ = [
+    "DiscreteTimes",
+    "ImportanceTimes",
+    "LikelihoodTimes",
+    "LogNormalTimes",
+    "StratifiedTimes",
+    "TrainingTimes",
+    "UniformTimes",
+]
 
 
 class TrainingTimes(nn.Module, ABC):
@@ -92,6 +100,34 @@ class LogNormalTimes(TrainingTimes):
         u = _uniform(batch, generator).clamp(1e-12, 1 - 1e-12)
         log_ratio = self.mean + self.std * math.sqrt(2) * torch.erfinv(2 * u - 1)
         return process.schedule.time(-2 * log_ratio).clamp(0, 1), 1.0
+
+
+class LikelihoodTimes(TrainingTimes):
+    """Times of density proportional to ``g(t)^2 / sigma(t)^2 = -d log_snr / dt``: log-SNR is uniform.
+
+    The loss is divided by the density, so its expectation is that of uniform times within the range.  With
+    `LikelihoodWeighting` the weight on eps is then the same at all times, where under uniform times it grows without
+    limit near the data.  Song et al. 2021 (arXiv 2101.09258), section 5.1 and appendix B.  Spread evenly over a
+    batch, as `StratifiedTimes`.
+
+    Args:
+        low, high: range of log-SNR, cut to what the schedule covers; the loss beyond is left out.
+    """
+
+    def __init__(self, low: float = -12.0, high: float = 14.0) -> None:
+        super().__init__()
+        require(-math.inf < low < high < math.inf, "high", high, f"a finite log-SNR above low={low}")
+        self.low = low
+        self.high = high
+
+    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+        schedule = process.schedule
+        high = min(self.high, float(schedule.log_snr(0.0)))
+        low = max(self.low, float(schedule.log_snr(1.0)))
+        start = _uniform(1, generator)
+        u = (start + torch.arange(batch, dtype=torch.float64, device=start.device) / batch) % 1.0
+        t = schedule.time(high + u * (low - high)).clamp(0, 1)
+        return t, (high - low) / -schedule.d_log_snr(t)
 
 
 class ImportanceTimes(TrainingTimes):

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..objectives import check_data
@@ -18,7 +17,7 @@ from ..sdes import Level
 from .events import event_dim, event_sum, keep_of
 from .units import UniformDequantisation
 
-__all__ = ["Bound", "Data", "decoder_nats", "floored", "prior_kl"]
+__all__ = ["Bound", "Data", "decoder_nats", "prior_kl"]
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,6 @@ def prior_kl(data: Data, level: Level) -> Tensor:
     """``KL(N(alpha x_0, sigma^2) || N(0, sigma^2)) = SNR |x_0|^2 / 2``, ``(B,)``."""
     snr = level.log_snr.exp() if isinstance(level.log_snr, Tensor) else math.exp(level.log_snr)
     return 0.5 * snr * data.sum(wide(data.x0) ** 2)
-
-
-def floored(variance: Tensor | float, log_snr: float) -> Tensor:
-    """A decoder's variance, at least a millionth of the noise's: any variance gives a bound, none does not."""
-    return torch.as_tensor(variance, dtype=torch.float64).clamp(min=1e-6 * math.exp(-log_snr))
 
 
 def decoder_nats(

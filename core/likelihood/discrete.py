@@ -11,7 +11,6 @@ mean`` and variances ``g^2`` and ``v`` (`reverse_variance`):
     KL = (log(v / g^2) + (g^2 + b^2 (x_0 - mean)^2) / v - 1) / 2        a coordinate.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,10 +21,11 @@ from torch import Tensor
 from ..denoisers import Denoiser, Posterior
 from ..grids import Grid, UniformLogSNR
 from ..noise import NoiseSource
+from ..process import broadcast
 from ..reverse_variance import ReverseVariance, reverse_variance
 from ..schedules import require, wide
 from ..sdes import SDE, Level, posterior_coefficients
-from .bounds import Bound, Data, decoder_nats, floored, prior_kl
+from .bounds import Bound, Data, decoder_nats, prior_kl
 from .events import source_of
 from .units import UniformDequantisation
 
@@ -116,28 +116,43 @@ class VariationalBound:
     def _run(self, denoiser: Denoiser, data: Data, levels: list[Level], draw: Any) -> tuple[Tensor, Tensor]:
         """Divergences ``(B, N)`` and reconstruction ``(B,)`` of one pass."""
         steps = []
-        for level, after in zip(levels, [*levels[1:], None]):
+        times = [torch.tensor(level.t, dtype=torch.float64) for level in levels]
+        for i, level in enumerate(levels):
             posterior = denoiser(data.noised(level, draw(data.x0)), level.t, **data.condition)
-            if after is not None:
-                steps.append(data.sum(step_kl(self.variance, data.x0, posterior, float(level.t), float(after.t))))
+            if i + 1 < len(levels):
+                kl = step_kl(self.variance, data.x0, posterior.mean, posterior, times[i], times[i + 1])
+                steps.append(data.sum(kl))
         variance = decoder_variance(self.variance, posterior)
         reconstruction = decoder_nats(data, posterior.mean, variance, self.quantisation)
         empty = reconstruction.new_zeros(len(data.x0), 0)
         return torch.stack(steps, 1) if steps else empty, reconstruction
 
 
-def step_kl(kind: ReverseVariance, x0: Tensor, posterior: Posterior, t: float, s: float) -> Tensor:
-    """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` of each coordinate, shape of ``x0``, float64; ``s`` has noise."""
+def step_kl(kind: ReverseVariance, x0: Tensor, mean: Tensor, posterior: Posterior, t: Tensor, s: Tensor) -> Tensor:
+    """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` of each coordinate, shape of ``x0``, float64.
+
+    Args:
+        kind: of the variance.
+        x0: clean data.
+        mean: the posterior's, or that without its gradient.
+        posterior: the denoiser's answer at ``t``.
+        t, s: one time or one a sample, float64; there is noise at ``s``.
+    """
     schedule = posterior.process.schedule
-    _, b, std = (float(c) for c in posterior_coefficients(schedule, *(torch.tensor(v).double() for v in (t, s))))
-    small, large = std**2, b / float(schedule.alpha(s)) * float(schedule.sigma(t)) ** 2
+    _, b, std = posterior_coefficients(schedule, t, s)
+    large = b / schedule.alpha(s) * schedule.sigma(t) ** 2
+    wide_x0 = wide(x0)
+    b, small, large = (broadcast(c.to(wide_x0), wide_x0) for c in (b, std**2, large))
     variance = reverse_variance(kind, posterior, b, small, large)
-    ratio = torch.as_tensor(variance).to(x0.device, wide(x0).dtype) / small
-    error = (b * b / small) * wide(x0 - posterior.mean) ** 2
+    ratio = torch.as_tensor(variance).to(wide_x0) / small
+    error = (b * b / small) * (wide_x0 - wide(mean)) ** 2
     return 0.5 * (ratio.log() + (1 + error) / ratio - 1)
 
 
 def decoder_variance(kind: ReverseVariance, posterior: Posterior) -> Tensor:
-    """Variance of ``p(x_0 | x_t)``: the posterior's for "optimal", and otherwise the noise's, ``sigma^2 / alpha^2``."""
-    log_snr = float(posterior.level.log_snr)
-    return floored(posterior.variance if kind == "optimal" else math.exp(-log_snr), log_snr)
+    """Variance of ``p(x_0 | x_t)``: the posterior's for "optimal", and otherwise the noise's, ``sigma^2 / alpha^2``,
+    of which it is at least a millionth: any variance gives a bound, none does not.
+    """
+    log_snr = broadcast(torch.as_tensor(posterior.level.log_snr, dtype=torch.float64), wide(posterior.x_t))
+    noise = (-log_snr).exp()
+    return torch.maximum(wide(posterior.variance).to(noise.device), 1e-6 * noise) if kind == "optimal" else noise
