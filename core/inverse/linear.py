@@ -50,7 +50,11 @@ class Mask(SpectralOperator):
     def v(self, c: Tensor) -> Tensor:
         return c.unflatten(1, self.shape)
 
-    ut, u = vt, v
+    def ut(self, y: Tensor) -> Tensor:
+        return y.flatten(1)
+
+    def u(self, c: Tensor) -> Tensor:
+        return c.unflatten(1, self.shape)
 
 
 class Subsampling(SpectralOperator):
@@ -73,7 +77,9 @@ class Subsampling(SpectralOperator):
         if not 0 <= offset < factor:
             raise ValueError(f"offset={offset}: expected a number from 0 to factor - 1 = {factor - 1}")
         numbers = torch.arange(math.prod(shape)).reshape(tuple(shape))
-        kept = numbers[(..., *[slice(offset, None, factor)] * dims)]
+        kept = numbers
+        for axis in range(-dims, 0):
+            kept = kept.index_select(axis, torch.arange(offset, kept.shape[axis], factor))
         super().__init__(shape, kept.shape)
         self.factor, self.dims, self.offset = factor, dims, offset
         known = torch.zeros(numbers.numel(), dtype=torch.bool)

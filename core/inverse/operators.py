@@ -15,7 +15,7 @@ matrix of any small linear operator, which has one.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,13 @@ class LinearOperator(Operator):
             f"{type(self).__name__} knows no pseudo-inverse; use a method that needs the adjoint alone (MMPS, DDS, "
             "DiffPIR), or MatrixOperator.of(operator) where it is small"
         )
+
+    @overload
+    def __matmul__(self, other: "LinearOperator") -> "LinearOperator": ...
+    @overload
+    def __matmul__(self, other: Operator) -> Operator: ...
+    def __matmul__(self, other: Operator) -> Operator:
+        return super().__matmul__(other)
 
     def project(self, x: Tensor) -> Tensor:
         """``A^+ A x``: the part of ``x`` that is measured."""

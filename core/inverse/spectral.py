@@ -130,17 +130,17 @@ class DDNMPlus(TravellingSampler):
         rank = y.shape[1]
         posterior = run.posterior(x, t)
         mean = operator.vt(posterior.mean)[:, :rank]
-        room = g / torch.where(noise > 0, b * noise, 1.0)
-        trust = torch.where(noise > 0, room.clamp(max=1.0), 1.0)
-        taken = b * trust * torch.where(noise.isfinite(), noise, 0.0)
-        correction = operator.spectral_filter(trust * (y - mean), torch.full_like(mean, b))
-        out = posterior.affine(a, b) + correction
+        noisy = (noise > 0) & noise.isfinite()
+        room = g / torch.where(noisy, b * noise, 1.0)
+        trust = torch.where(noisy, room.clamp(max=1.0), noise.isfinite().to(room))
+        out = posterior.affine(a, b) + operator.spectral_filter(y - mean, b * trust)
         if not isinstance(g, Tensor) and g == 0:
             return out
+        # The measurement's noise takes all of the room where it is cut to it.
+        left = (g**2 - (b * torch.where(noisy, noise, 0.0)) ** 2).clamp(min=0).sqrt()
+        width = torch.where(noisy & (room <= 1), 0.0, left)
         z = run.noise.step(x, t, s)
-        return (
-            out + g * z + operator.spectral_filter(operator.vt(z)[:, :rank], (g**2 - taken**2).clamp(min=0).sqrt() - g)
-        )
+        return out + g * z + operator.spectral_filter(operator.vt(z)[:, :rank], width - g)
 
 
 def _spectral_data(measurement: Measurement, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -162,7 +162,7 @@ class TDS(Sampler):
     def _shared(self, run: Run, x: Tensor, t: float, log_weights: Tensor) -> _Shared:
         measurement, level = self.measurement, run.denoiser.process.level(t)
         if self.twist == "isotropic":
-            spread = level.sigma**2 / (level.alpha**2 + level.sigma**2)
+            spread = float(level.sigma**2 / (level.alpha**2 + level.sigma**2))
             return _Shared(_isotropic(measurement.spectral("TDS"), spread, measurement.std("TDS") ** 2))
         operator = measurement.linear("TDS")
         weights = log_weights.softmax(0).reshape(-1, *[1] * (x.ndim - 1))
