@@ -248,6 +248,26 @@ def test_answer_and_target_share_their_dropout() -> None:
     assert (one - other).abs().max() > 1e-2
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_padding_neither_counts_nor_is_noised(taught: bool) -> None:
+    """What stands in the padding changes nothing, and the loss is that of the real part alone."""
+    process, mask = SDE(FlowSchedule()), torch.tensor([[True, True, False]] * 5)
+
+    class Masked(GaussianDenoiser):
+        def forward(self, x_t: Tensor, t: Time, mask: Tensor | None = None, **condition: Tensor) -> GaussianPosterior:
+            assert mask is not None
+            assert (x_t[~mask] == 0).all()
+            return super().forward(x_t, t)
+
+    student, teacher = (Masked(process, torch.full((3,), m), torch.eye(3)) for m in (0.0, 1.0))
+    objective = ConsistencyObjective(Fixed(0.7, 0.4), teacher if taught else None)
+    x0 = torch.randn(5, 3, dtype=torch.float64, generator=seeded())
+    padded = x0 + torch.tensor([0.0, 0.0, 9.0])
+    losses = [objective(student, x, mask=mask, generator=seeded(1)) for x in (x0, padded)]
+    assert torch.equal(*losses)
+    assert (losses[0] > 0).all()
+
+
 # The schedules of the papers.
 
 
