@@ -24,6 +24,13 @@ class TaughtObjective(Objective):
             raise TypeError(f"teacher={teacher!r}: expected a Denoiser, such as adapter.denoiser")
         self.teacher = None if teacher is None else copy.deepcopy(teacher).requires_grad_(False).eval()
 
+    def check_student(self, denoiser: Denoiser) -> None:
+        """Refuse a student of another noise schedule than its teacher's."""
+        if self.teacher is not None and self.teacher.process.schedule != denoiser.process.schedule:
+            raise ValueError(
+                f"a student of {denoiser.process} and a teacher of {self.teacher.process}: expected one schedule"
+            )
+
     def train(self, mode: bool = True) -> "TaughtObjective":
         """Switch the objective; the teacher stays in evaluation mode."""
         super().train(mode)

@@ -144,6 +144,7 @@ class ConsistencyObjective(TaughtObjective):
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
         check_data(x0, mask)
+        self.check_student(denoiser)
         process = denoiser.process
         t, s = self.pairs.draw(len(x0), process, self._step, generator)
         eps = noise_like(x0, generator)

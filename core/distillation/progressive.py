@@ -85,6 +85,7 @@ class ProgressiveObjective(TaughtObjective):
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
         check_data(x0, mask)
+        self.check_student(denoiser)
         keep = None
         eps = noise_like(x0, generator)
         if mask is not None:

@@ -348,6 +348,13 @@ def test_the_teacher_is_a_frozen_copy_in_evaluation_mode() -> None:
     assert teacher.training
 
 
+def test_teacher_and_student_are_of_one_schedule() -> None:
+    objective = ConsistencyObjective(AnnealedPairs(), exact(CosineSchedule()).teacher)
+    objective(exact(CosineSchedule()), torch.zeros(2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="expected one schedule"):
+        objective(exact(FlowSchedule()), torch.zeros(2, 3, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("settings", [GridPairs(7), AnnealedPairs(9, q=4.0), ConsistencySampler(3, r_min=0.01)])
 def test_settings_come_back_from_their_configuration(settings: object) -> None:
     assert from_config(to_config(settings)) == settings
