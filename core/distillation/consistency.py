@@ -86,16 +86,13 @@ class ConsistencyObjective(TaughtObjective):
     The distance is the pseudo-Huber metric ``(|u - v|^2 / D + c^2)^(1/2) - c`` (2310.14189, section 3.3, with its ``c
     sqrt(D)`` written per coordinate), or ``|u - v|^2 / D``.
 
-    ===========================  ======================  =================  ==============
-    method                       pairs                   weighting          teacher
-    ===========================  ======================  =================  ==============
-    distillation (2303.01469)    `GridPairs`, constant   "uniform"          the denoiser
-    improved training            `GridPairs`             "difference"       none
-    (2310.14189)
-    easy tuning (2406.14548)     `AnnealedPairs`         "difference"       none; the
-                                                                            student starts
-                                                                            from a denoiser
-    ===========================  ======================  =================  ==============
+    ==============================  =====================  ============  ===================================
+    method                          pairs                  weighting     teacher
+    ==============================  =====================  ============  ===================================
+    distillation (2303.01469)       `GridPairs`, constant  "uniform"     the denoiser
+    improved training (2310.14189)  `GridPairs`            "difference"  none
+    easy tuning (2406.14548)        `AnnealedPairs`        "difference"  none; start from a trained denoiser
+    ==============================  =====================  ============  ===================================
 
     Args:
         pairs: draws the times.
