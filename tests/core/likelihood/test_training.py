@@ -19,6 +19,7 @@ from ornstein.core import (
     LearnedVarianceDenoiser,
     LikelihoodTimes,
     LikelihoodWeighting,
+    MixtureDenoiser,
     NetworkDenoiser,
     StratifiedTimes,
     UniformDequantisation,
@@ -211,11 +212,13 @@ class _Rounded(UniformTimes):
 
 
 def test_a_network_learns_variances_end_to_end() -> None:
-    exact = three_modes(SDE(CosineSchedule()))
+    """On three narrow modes, where at some times the small variance is right and at others the large one."""
+    means = torch.tensor([[-1.5, 0.0], [1.0, 1.0], [0.5, -1.0]])
+    exact = MixtureDenoiser(SDE(CosineSchedule()), torch.ones(3), means, torch.full((3,), 0.05))
     x = exact.sample(4000, generator=_generator()).float()
     torch.manual_seed(0)
-    denoiser = LearnedVarianceDenoiser(MLP(2, out_features=4, width=32, depth=2), SDE(CosineSchedule()), sigma_data=1.7)
-    objective = HybridObjective(0.1, 50, times=ImportanceTimes(bins=50)).train()
+    denoiser = LearnedVarianceDenoiser(MLP(2, out_features=4, width=32, depth=2), SDE(CosineSchedule()), sigma_data=1.0)
+    objective = HybridObjective(0.1, 20, times=ImportanceTimes(bins=20)).train()
     optimiser, generator = torch.optim.Adam(denoiser.parameters(), lr=3e-3), _generator(1)
     for _ in range(200):
         rows = torch.randint(len(x), (256,), generator=generator)
@@ -225,9 +228,9 @@ def test_a_network_learns_variances_end_to_end() -> None:
     assert (objective.times.counts > 0).all()
     bounds = {}
     for kind in ("small", "large", "learned"):  # with the same noise
-        likelihood = VariationalBound(50, grid=UniformTime(), variance=kind, draws=1)  # type: ignore[arg-type]
+        likelihood = VariationalBound(20, grid=UniformTime(), variance=kind, draws=1)  # type: ignore[arg-type]
         bounds[kind] = float(likelihood.evaluate(denoiser, x[:1000], seed=0).nats.mean())
-    assert bounds["learned"] < min(bounds["small"], bounds["large"])
+    assert bounds["learned"] < min(bounds["small"], bounds["large"]) - 0.05
     assert DDPM(10, variance="learned").sample(denoiser, (4, 2), seed=0).isfinite().all()
 
 
