@@ -58,6 +58,7 @@ from .inverse import (
     Replacement,
     SpectralOperator,
     Subsampling,
+    posterior_sampler,
 )
 from .learned_schedule import LearnedSchedule
 from .likelihood import (
@@ -274,6 +275,7 @@ __all__ = [
     "edit",
     "invert",
     "perturb_and_reverse",
+    "posterior_sampler",
     "progressive_distillation",
     "purify",
 ]

@@ -71,8 +71,10 @@ def exact_moments(sampler: Sampler, denoiser: GaussianDenoiser) -> tuple[Tensor,
     """
     process, dim = denoiser.process, denoiser.dim
     start = process.level(sampler.grid(sampler.steps, process)[0])
-    # Every step may draw once; the start has dim more directions, scaled by a root of its covariance.
-    rows = 1 + dim * (sampler.steps + 1)
+    counted = _UnitNoise(dim).begin(1, 0)
+    sampler.sample(denoiser, (1, dim), x=torch.zeros(1, dim, dtype=torch.float64), noise=_Fixed(counted))
+    # The start has dim more directions, scaled by a root of its covariance.
+    rows = 1 + dim * counted.drawn
     x = (start.alpha * denoiser.mean).repeat(rows, 1)
     covariance = start.alpha**2 * denoiser.covariance + start.sigma**2 * torch.eye(dim, dtype=torch.float64)
     x[1 : 1 + dim] += torch.linalg.cholesky(covariance).T
@@ -87,8 +89,18 @@ class _UnitNoise(NoiseSource):
 
     dim: int
 
-    def begin(self, batch: int, first: int) -> NoiseStream:
+    def begin(self, batch: int, first: int) -> "_UnitStream":
         return _UnitStream(self.dim)
+
+
+@dataclass(frozen=True)
+class _Fixed(NoiseSource):
+    """One stream, of which the draws are counted."""
+
+    stream: NoiseStream
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return self.stream
 
 
 @dataclass
@@ -99,7 +111,8 @@ class _UnitStream(NoiseStream):
     def draw(self, like: Tensor) -> Tensor:
         z = torch.zeros_like(like)
         at = 1 + self.dim * self.drawn
-        z[at : at + self.dim] = torch.eye(self.dim, dtype=like.dtype)
+        if at < len(z):
+            z[at : at + self.dim] = torch.eye(self.dim, dtype=like.dtype)
         self.drawn += 1
         return z
 

@@ -1,15 +1,20 @@
 """Samplers: reverse processes on a time grid, one family a file."""
 
+from .adaptive_ode import RK45, AdaptiveStep
+from .adaptive_sde import AdaptiveSDE
 from .ancestral import DDIM, DDPM
 from .base import LinearSampler, Sampler, SampleStep
 from .deis import DEIS, LMS
 from .dpm_solver import DPMSolver
 from .edm import EDMSampler
+from .langevin import AnnealedLangevin
 from .multistep import Multistep
 from .ode import Euler, Heun
 from .pndm import PNDM
-from .sa_solver import SASolver
+from .predictor_corrector import PredictorCorrector
+from .restart import Restart, RestartInterval
 from .runge_kutta import RungeKutta, Tableau
+from .sa_solver import SASolver
 from .sde import EulerMaruyama
 from .singlestep import DPMSolverSinglestep
 from .unipc import UniPC
@@ -20,6 +25,10 @@ __all__ = [
     "DEIS",
     "LMS",
     "PNDM",
+    "RK45",
+    "AdaptiveSDE",
+    "AdaptiveStep",
+    "AnnealedLangevin",
     "DPMSolver",
     "DPMSolverSinglestep",
     "EDMSampler",
@@ -27,8 +36,11 @@ __all__ = [
     "EulerMaruyama",
     "Heun",
     "LinearSampler",
-    "RungeKutta",
     "Multistep",
+    "PredictorCorrector",
+    "Restart",
+    "RestartInterval",
+    "RungeKutta",
     "SASolver",
     "SampleStep",
     "Sampler",

@@ -1,9 +1,9 @@
 r"""Fixed-step Runge-Kutta methods of any Butcher tableau for the probability-flow ODE.
 
-In ``z = x / sigma`` against ``u = alpha / sigma`` the ODE is ``dz / du = mean(x)``: the right-hand side is the posterior
-mean, whatever the schedule, and the start at pure noise is the regular point ``u = 0``.  (It is Karras et al. 2022,
-2206.00364, eq. 3, ``dy / dr = eps`` with ``y = x / alpha`` and ``r = sigma / alpha``, divided by ``r``.)  An explicit
-tableau ``a_ij, b_i`` with nodes ``c_i = sum_j a_ij`` gives, with ``h = u_s - u_t``,
+In ``z = x / sigma`` against ``u = alpha / sigma`` the ODE is ``dz / du = mean(x)``: the right-hand side is the
+posterior mean, whatever the schedule, and the start at pure noise is the regular point ``u = 0``.  (It is Karras et
+al. 2022, 2206.00364, eq. 3, ``dy / dr = eps`` with ``y = x / alpha`` and ``r = sigma / alpha``, divided by ``r``.)  An
+explicit tableau ``a_ij, b_i`` with nodes ``c_i = sum_j a_ij`` gives, with ``h = u_s - u_t``,
 
     x_i = sigma_i (z_t + h sum_j a_ij mean_j)  at  u_i = u_t + c_i h,       x_s = sigma_s (z_t + h sum_i b_i mean_i).
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_dpm2_has_the_published_errors() -> None:
     grid = UniformLogSNR(-2 * math.log(10), 2 * math.log(10), clean=False)
     out = RungeKutta(10, method="dpm2", form="noise", bounded=False, grid=grid).sample(denoiser, x.shape, x=x)
     levels = torch.logspace(1, -1, 11, dtype=torch.float64).tolist()
-    for high, low in zip(levels, levels[1:]):
+    for high, low in pairwise(levels):
         middle = math.sqrt(high * low)
         slope = (x - denoiser(x, high / 10).mean) / high
         between = x + (middle - high) * slope
@@ -171,7 +172,7 @@ def test_step_is_what_sample_repeats() -> None:
     sampler = RungeKutta(6)
     out = sampler.sample(denoiser, x.shape, x=x)
     times = sampler.route(denoiser.process).tolist()
-    for t, s in zip(times, times[1:]):
+    for t, s in pairwise(times):
         x = sampler.step(denoiser, x, t, s)
     torch.testing.assert_close(x, out, rtol=1e-12, atol=1e-12)
 
