@@ -60,6 +60,10 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.DDIM: (core.DDIM(), core.DDIM(eta=0.5), core.DDIM(variance="optimal")),
     core.DDPM: (core.DDPM(), core.DDPM(variance="large"), core.DDPM(variance="optimal")),
     core.DPMSolver: tuple(core.DPMSolver(order=order, eta=eta) for order in (1, 2, 3) for eta in (0.0, 1.0)),
+    core.RungeKutta: (core.RungeKutta(), core.RungeKutta(method="dpm2", form="noise")),
+    core.PredictorCorrector: tuple(
+        core.PredictorCorrector(predictor=name) for name in ("reverse_diffusion", "euler", "none")
+    ),
     core.ImportanceTimes: (core.ImportanceTimes(bins=7, history=2),),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
@@ -311,7 +315,9 @@ def test_sampler_depends_on_seed_and_sample_alone(subject: core.Sampler) -> None
     denoiser, sampler = _gaussian(core.CosineSchedule()), dataclasses.replace(subject, steps=4)
     together = sampler.sample(denoiser, (5, 3), seed=11)
     apart = torch.cat([sampler.sample(denoiser, (1, 3), seed=11, first=i) for i in range(5)])
-    torch.testing.assert_close(together, apart, rtol=1e-6, atol=1e-6)
+    # A method with error control may share its steps over the batch; samples then agree to its tolerance.
+    slack = 1e-3 if subject.adaptive else 1e-6
+    torch.testing.assert_close(together, apart, rtol=slack, atol=slack)
     assert torch.equal(together, sampler.sample(denoiser, (5, 3), seed=11))
     assert not torch.allclose(together, sampler.sample(denoiser, (5, 3), seed=12))
 
