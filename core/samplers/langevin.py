@@ -93,5 +93,10 @@ class AnnealedLangevin(Sampler):
         for _ in range(self.corrections):
             if run.keep is not None:
                 x = x * run.keep
-            x = run.posterior(x, t).affine(a, b) + g * run.noise.draw(x)
+            x = added(run.posterior(x, t).affine(a, b), run.noise.draw(x), g)
         return x
+
+
+def added(x: Tensor, z: Tensor, g: float | Tensor) -> Tensor:
+    """``x + g z``, in place of ``x``, which nobody else may hold."""
+    return x + g * z if isinstance(g, Tensor) else x.add_(z, alpha=g)

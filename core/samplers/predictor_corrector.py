@@ -20,6 +20,7 @@ from torch import Tensor
 from ..schedules import require
 from ..sdes import SDE, posterior_coefficients
 from .base import Row, Run, Sampler
+from .langevin import added
 from .sde import EulerMaruyama
 
 __all__ = ["PredictorCorrector"]
@@ -84,7 +85,7 @@ class PredictorCorrector(Sampler):
         return predictions + self.corrections * (steps - last) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: the predictor's ``a, b, g`` of ``x_s = a x_t + b mean + g z``, and ``sigma_s``."""
+        """Columns: the predictor's ``a, b, g`` of ``x_s = a x_t + b mean + g z``; ``alpha_s`` and ``sigma_s``."""
         schedule, t, s = process.schedule, times[:-1], times[1:]
         ancestral = torch.stack(posterior_coefficients(schedule, t, s), 1)
         clean = schedule.sigma(s) == 0
@@ -103,32 +104,35 @@ class PredictorCorrector(Sampler):
                 pull = square / schedule.sigma(t) ** 2
                 usual = torch.stack([2 - k - pull, schedule.alpha(t) * pull, square.sqrt()], 1)
             ends = ~(schedule.log_snr(s) - schedule.log_snr(t) <= LONGEST)
-        return torch.cat([torch.where(ends[:, None], ancestral, usual), schedule.sigma(s)[:, None]], 1)
+        level = torch.stack([schedule.alpha(s), schedule.sigma(s)], 1)
+        return torch.cat([torch.where(ends[:, None], ancestral, usual), level], 1)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
-        a, b, g, sigma = row
+        a, b, g, alpha, sigma = row
         if self.predictor == "none" and sigma != 0:
             x = x * a
         else:
             x = run.posterior(x, t).affine(a, b)
             if sigma != 0:
-                x = x + g * run.noise.step(x, t, s)
+                x = added(x, run.noise.step(x, t, s), g)
         for _ in range(self.corrections if sigma != 0 else 0):
-            x = self._correct(run, x, s, sigma)
+            x = self._correct(run, x, s, alpha, sigma)
         return x
 
-    def _correct(self, run: Run, x: Tensor, s: Tensor | float, sigma: float | Tensor) -> Tensor:
-        """One Langevin step at ``s``, written with ``eps = -sigma score``."""
+    def _correct(self, run: Run, x: Tensor, s: Tensor | float, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
+        """One Langevin step at ``s``, of length ``h``: ``x + h score = (1 - h / sigma^2) x + (h alpha
+        / sigma^2) mean``.
+        """
         if run.keep is not None:
             x = x * run.keep
-        eps, z = run.posterior(x, s).eps, run.noise.draw(x)
+        posterior, z = run.posterior(x, s), run.noise.draw(x)
+        share = 2 * self.r**2
         if self.rule == "level":
-            return x - (2 * self.r**2 * sigma) * eps + (2 * self.r * sigma) * z
-        if run.keep is not None:
-            eps, z = eps * run.keep, z * run.keep
-        ratio = _norm(z) / _norm(eps)
+            return added(posterior.affine(1 - share, share * alpha), z, 2 * self.r * sigma)
+        keep = 1.0 if run.keep is None else run.keep
+        ratio = _norm(z * keep) / _norm(posterior.eps * keep)
         ratio = torch.where(ratio.isfinite(), ratio, 0.0)  # where the score is zero there is no way to go
-        return x - (2 * self.r**2 * sigma) * ratio**2 * eps + (2 * self.r * sigma) * ratio * z
+        return x - (share * sigma) * ratio**2 * posterior.eps + (2 * self.r * sigma) * ratio * z
 
 
 def _norm(x: Tensor) -> Tensor:
