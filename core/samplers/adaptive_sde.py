@@ -112,10 +112,9 @@ class AdaptiveSDE(Sampler):
 
     def _solve(self, run: Run, x: Tensor, t: float, second: float, s: float, count: AdaptiveCount) -> Tensor:
         process = run.denoiser.process
-        low, high = process.level(t).log_snr, process.level(s).log_snr
-        wide = {"dtype": torch.float64, "device": x.device}
-        now = torch.full((len(x),), low, **wide)  # log-SNR of each sample
-        length = torch.full_like(now, min(process.level(second).log_snr, high) - low)
+        low, middle, high = (float(process.level(v).log_snr) for v in (t, second, s))
+        now = torch.full((len(x),), low, dtype=torch.float64, device=x.device)  # log-SNR of each sample
+        length = torch.full_like(now, min(middle, high) - low)
         rejected = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         x = x / (process.level(t).alpha ** 2 + process.level(t).sigma ** 2) ** 0.5
         previous, path = x, _Path(x)
