@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..objectives import check_data
@@ -17,7 +18,7 @@ from ..sdes import Level
 from .events import event_dim, event_sum, keep_of
 from .units import UniformDequantisation
 
-__all__ = ["Bound", "Data", "decoder_nats", "prior_kl"]
+__all__ = ["Bound", "Data", "bin_nats", "density_nats", "known_part", "prior_kl", "squared_error"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Bound:
         reconstruction: ``E[-log p(x_0 | x_t)]`` at the last noise level.
         standard_error: Monte-Carlo error of the sum, from the spread over draws; NaN for one draw.
         nfe: evaluations of the denoiser.
-        steps: divergence of each step, ``(B, N)``, in discrete time.
+        steps: divergence of each step, ``(B, N)``, in discrete time; estimates, which may fall below zero.
         times: the falling times of the noisy states, ``(N + 1,)``, in discrete time.
     """
 
@@ -104,12 +105,30 @@ def prior_kl(data: Data, level: Level) -> Tensor:
     return 0.5 * snr * data.sum(wide(data.x0) ** 2)
 
 
-def decoder_nats(
-    data: Data, mean: Tensor, variance: Tensor, quantisation: UniformDequantisation | None = None
-) -> Tensor:
-    """``-log p(x_0 | x_t)`` under ``N(mean, variance)``, ``(B,)``: a density, or the probability of the bins."""
-    x0, mean, variance = wide(data.x0), wide(mean), wide(variance).to(mean.device)
-    if quantisation is not None:
-        return -data.sum(quantisation.log_prob(x0, mean, variance.sqrt()))
-    each = 0.5 * ((x0 - mean) ** 2 / variance + variance.log() + math.log(2 * math.pi))
-    return data.sum(each)
+def known_part(z: Tensor, log_snr: Tensor) -> Tensor:
+    """``sigmoid(log_snr)^2 (z^2 - 1)``: of mean zero, and close to the fluctuation of a coordinate's ``(eps - z)^2``.
+
+    A control variate: what is estimated less this has the same mean and, near the data, where the denoiser cannot tell
+    the noise (``eps`` is near 0), hardly any variance.  For standard normal data it is the noise's whole share.
+    """
+    return torch.sigmoid(log_snr) ** 2 * (z**2 - 1)
+
+
+def squared_error(x0: Tensor, mean: Tensor, z: Tensor, level: Level) -> Tensor:
+    """``(x_0 - mean)^2`` of each coordinate, less the `known_part` of its fluctuation, float64."""
+    log_snr = torch.as_tensor(level.log_snr, dtype=torch.float64)
+    # The noise's part over SNR, in the form that is finite without signal.
+    known = torch.sigmoid(log_snr) * torch.sigmoid(-log_snr) * (wide(z) ** 2 - 1)
+    return wide(x0 - mean) ** 2 - known
+
+
+def density_nats(data: Data, square: Tensor, variance: Tensor) -> Tensor:
+    """``-log N(x_0; mean, variance)`` from the squared errors, ``(B,)``."""
+    variance = wide(variance).to(square.device)
+    return data.sum(0.5 * (square / variance + variance.log() + math.log(2 * math.pi)))
+
+
+def bin_nats(data: Data, mean: Tensor, variance: Tensor, quantisation: UniformDequantisation) -> Tensor:
+    """Minus the log-probability that ``N(mean, variance)`` gives the bins of the data, ``(B,)``."""
+    mean = wide(mean)
+    return -data.sum(quantisation.log_prob(wide(data.x0), mean, wide(variance).to(mean.device).sqrt()))

@@ -155,7 +155,9 @@ class ODELikelihood:
         latent = (scale * z).to(x0.dtype)
         log_prior, prior_kl = self._prior(denoiser, latent, flow, last.t, mask)
         each = (log_prior + flow.dim * (math.log(scale) + math.log(math.cos(start))))[:, None] + integral
-        error = torch.zeros_like(log_prior) if self.trace == "exact" else each.std(1) / each.shape[1] ** 0.5
+        error = torch.full_like(log_prior, 0.0 if self.trace == "exact" else math.nan)
+        if each.shape[1] > 1:
+            error = each.std(1) / each.shape[1] ** 0.5
         result = (each.mean(1), error, prior_kl, truncation)
         log_prob, error, prior_kl, truncation = (v.to(x0.dtype) for v in result)
         return ODELogProb(log_prob, error, flow.calls, latent, prior_kl, truncation)

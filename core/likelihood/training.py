@@ -16,7 +16,7 @@ from ..objectives import Objective, ask, check_data, denoising_loss, event_mean,
 from ..schedules import require, wide
 from ..training_times import StratifiedTimes, TrainingTimes, UniformTimes
 from ..weightings import UniformWeighting, Weighting
-from .bounds import Data, decoder_nats, prior_kl
+from .bounds import Data, bin_nats, density_nats, prior_kl
 from .continuous import expected_decoder_nats
 from .discrete import decoder_variance, step_kl
 from .units import UniformDequantisation
@@ -85,7 +85,7 @@ class VariationalObjective(Objective):
         shaped = first.like(data.x0)
         mean = data.noised(shaped, noise_like(data.x0, generator)) / shaped.alpha
         variance = (-wide(torch.as_tensor(shaped.log_snr))).exp()
-        return prior + decoder_nats(data, mean, variance, self.quantisation)
+        return prior + bin_nats(data, mean, variance, self.quantisation)
 
 
 class HybridObjective(Objective):
@@ -150,9 +150,13 @@ class HybridObjective(Objective):
         s = s.to(t)
         clean = posterior.process.schedule.sigma(s) == 0
         # Where the step ends in clean data its place is taken by the decoder, and it must not give a NaN.
-        kl = event_mean(step_kl("learned", x0, mean, posterior, t, torch.where(clean, 0.5 * t, s)), mask)
+        square = wide(x0 - mean) ** 2
+        kl = event_mean(step_kl("learned", square, posterior, t, torch.where(clean, 0.5 * t, s)), mask)
         if not clean.any():
             return kl
-        data = Data(x0, mask, {})
-        decoder = decoder_nats(data, mean, decoder_variance("learned", posterior), self.quantisation) / data.dim
-        return torch.where(clean, decoder, kl)
+        data, variance = Data(x0, mask, {}), decoder_variance("learned", posterior)
+        if self.quantisation is None:
+            decoder = density_nats(data, square, variance)
+        else:
+            decoder = bin_nats(data, mean, variance, self.quantisation)
+        return torch.where(clean, decoder / data.dim, kl)

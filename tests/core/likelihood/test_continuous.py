@@ -85,7 +85,7 @@ def test_probability_of_integers() -> None:
     bound = ContinuousBound(quantisation=scale, spacing="log_snr").evaluate(denoiser, x.repeat(60, 1), seed=0)
     bits, error = _mean(bits_per_dim(bound.nats, 2), bits_per_dim(bound.standard_error, 2))
     assert abs(bits - 2) < 4 * error + 1e-3
-    assert error < 0.03
+    assert error < 0.05
 
 
 def test_bound_depends_on_seed_and_sample_alone() -> None:

@@ -106,7 +106,9 @@ def test_a_step_is_the_divergence_of_its_two_gaussians(schedule: Schedule, varia
     }[variance]
     normal = torch.distributions.Normal
     expected = torch.distributions.kl_divergence(normal(true.mean, true.std), normal(model.mean, std))
-    torch.testing.assert_close(step_kl(variance, x0, posterior.mean, posterior, *pair), expected, rtol=1e-9, atol=1e-12)  # type: ignore[arg-type]
+    torch.testing.assert_close(
+        step_kl(variance, (x0 - posterior.mean) ** 2, posterior, *pair), expected, rtol=1e-9, atol=1e-12
+    )  # type: ignore[arg-type]
 
 
 def test_terms_and_counts() -> None:
@@ -115,7 +117,6 @@ def test_terms_and_counts() -> None:
     assert bound.steps is not None
     assert bound.times is not None
     assert bound.steps.shape == (6, 6)
-    assert (bound.steps >= 0).all()
     torch.testing.assert_close(bound.times, torch.linspace(0.9, 0, 8, dtype=torch.float64)[:-1])
     torch.testing.assert_close(bound.diffusion, bound.steps.sum(1))
     torch.testing.assert_close(bound.log_prob, -(bound.prior + bound.diffusion + bound.reconstruction))
