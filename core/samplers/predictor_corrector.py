@@ -26,6 +26,7 @@ from .sde import EulerMaruyama
 __all__ = ["PredictorCorrector"]
 
 LONGEST = 1.0
+NOISE = -10.0  # log-SNR that pure noise counts as
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class PredictorCorrector(Sampler):
 
     Steps from pure noise and to clean data, and those that gain more than `LONGEST` in log-SNR, where both other
     predictors leave much more noise than belongs there, are ancestral; the last is then the mean.  Ancestral steps have
-    the smaller variance of DDPM.  Converges at order 1.
+    the smaller variance of DDPM.  A long step leaves nothing to correct for: instead of its corrections it is divided
+    into as many more ancestral steps, evenly spaced in log-SNR, so a run of few steps is `DDPM` of as many evaluations.
+    Converges at order 1.
 
     Args:
         predictor: "reverse_diffusion", "ancestral", "euler", or "none": no step but the change of the state's scale
@@ -85,7 +88,9 @@ class PredictorCorrector(Sampler):
         return predictions + self.corrections * (steps - last) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: the predictor's ``a, b, g`` of ``x_s = a x_t + b mean + g z``; ``alpha_s`` and ``sigma_s``."""
+        """Columns: the predictor's ``a, b, g`` of ``x_s = a x_t + b mean + g z``; ``alpha_s`` and ``sigma_s``; and for
+        each part of a step that is divided, its first time and ``a, b, g``, zeros where none is.
+        """
         schedule, t, s = process.schedule, times[:-1], times[1:]
         ancestral = torch.stack(posterior_coefficients(schedule, t, s), 1)
         clean = schedule.sigma(s) == 0
@@ -105,10 +110,28 @@ class PredictorCorrector(Sampler):
                 usual = torch.stack([2 - k - pull, schedule.alpha(t) * pull, square.sqrt()], 1)
             ends = ~(schedule.log_snr(s) - schedule.log_snr(t) <= LONGEST)
         level = torch.stack([schedule.alpha(s), schedule.sigma(s)], 1)
-        return torch.cat([torch.where(ends[:, None], ancestral, usual), level], 1)
+        return torch.cat([torch.where(ends[:, None], ancestral, usual), level, self._divided(process, times)], 1)
+
+    def _divided(self, process: SDE, times: Tensor) -> Tensor:
+        if self.predictor == "none" or self.corrections == 0:
+            return times.new_zeros(len(times) - 1, 0)
+        schedule, t, s, parts = process.schedule, times[:-1], times[1:], self.corrections + 1
+        high = schedule.log_snr(s)
+        low = torch.maximum(schedule.log_snr(t), (high - 1).clamp(max=NOISE))
+        long = (high - low > LONGEST) & high.isfinite()
+        share = torch.arange(1, parts, dtype=torch.float64) / parts
+        inner = schedule.time(low[:, None] + share * (high - low)[:, None]).clamp(0, 1)
+        ends = torch.cat([t[:, None], torch.where(long[:, None], inner, t[:, None]), s[:, None]], 1)
+        rows = [
+            torch.stack([ends[:, i], *posterior_coefficients(schedule, ends[:, i], ends[:, i + 1])], 1)
+            for i in range(parts)
+        ]
+        return torch.where(long[:, None], torch.cat(rows, 1), 0.0)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
-        a, b, g, alpha, sigma = row
+        a, b, g, alpha, sigma, *parts = row
+        if parts and parts[0] != 0:
+            return self._ancestral(run, x, s, parts)
         if self.predictor == "none" and sigma != 0:
             x = x * a
         else:
@@ -119,10 +142,17 @@ class PredictorCorrector(Sampler):
             x = self._correct(run, x, s, alpha, sigma)
         return x
 
+    def _ancestral(self, run: Run, x: Tensor, s: Tensor | float, parts: Row) -> Tensor:
+        """The steps of a divided one."""
+        for i in range(0, len(parts), 4):
+            t, a, b, g = parts[i : i + 4]
+            end = parts[i + 4] if i + 4 < len(parts) else s
+            x = x if run.keep is None else x * run.keep
+            x = added(run.posterior(x, t).affine(a, b), run.noise.step(x, t, end), g)
+        return x
+
     def _correct(self, run: Run, x: Tensor, s: Tensor | float, alpha: float | Tensor, sigma: float | Tensor) -> Tensor:
-        """One Langevin step at ``s``, of length ``h``: ``x + h score = (1 - h / sigma^2) x + (h alpha
-        / sigma^2) mean``.
-        """
+        """One Langevin step at ``s``: ``x + h score = (1 - h / sigma^2) x + (h alpha / sigma^2) mean``."""
         if run.keep is not None:
             x = x * run.keep
         posterior, z = run.posterior(x, s), run.noise.draw(x)
