@@ -492,6 +492,7 @@ def test_step_compiles_whole_and_once() -> None:
         DDPM(),
         Heun(),
         EDMSampler(),
+        EulerMaruyama(),
         DPMSolver(),
         DPMSolver(eta=1.0),
         DPMSolver(order=3),
@@ -509,6 +510,14 @@ def test_few_evaluations_stay_near_the_data(sampler: Sampler) -> None:
 
     assert max(size(sampler, steps) for steps in (2, 3, 4, 5, 7, 10)) < 2
     assert size(Heun(bounded=False), 3) > 10
+
+
+@pytest.mark.parametrize("grid", [UniformTime(), UniformLogSNR()], ids=repr)
+def test_reverse_sde_without_noise_draws_none(grid: UniformTime) -> None:
+    """From pure noise and over long steps as well."""
+    denoiser, x = three_modes(SDE(FlowSchedule())), torch.randn(4, 2, dtype=torch.float64)
+    runs = [EulerMaruyama(5, eta=0.0, grid=grid).sample(denoiser, x.shape, x=x, seed=seed) for seed in (0, 1)]
+    assert torch.equal(*runs)
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.5, True])
