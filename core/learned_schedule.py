@@ -44,6 +44,7 @@ class LearnedSchedule(nn.Module, Schedule):
     """
 
     scaling = "vp"
+    centres: Tensor
 
     def __init__(self, start: float = 13.3, end: float = -5.0, width: int = 16) -> None:
         super().__init__()

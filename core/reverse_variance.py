@@ -13,6 +13,7 @@ posterior's ``variance``: closed-form denoisers know it (a coordinate each), and
 a noise level for any denoiser.  In the last step, to clean data (``sigma_s = 0``), "small" is zero.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -177,7 +178,7 @@ class AnalyticVariance(Denoiser):
                     totals[i] += x0.numel() + float((wide(posterior.eps) ** 2 - wide(z) ** 2).sum())
                 else:
                     error = float(wide(x0 - posterior.mean).square().sum())
-                    totals[i] += x0.numel() - (level.alpha / level.sigma) ** 2 * error
+                    totals[i] += x0.numel() - math.exp(value) * error
         return cls(denoiser, grid.tolist(), [total / data.numel() for total in totals], data_range)
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:

@@ -14,7 +14,7 @@ coordinate) or Hutchinson's estimate ``e . (dv/dz) e`` with ``E[e e^T] = I``, wh
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ class ODELikelihood:
     """Log-density of data by the probability-flow ODE, solved by Dormand-Prince's method with error control.
 
     The error of each sample is held to the tolerances by itself, but steps are shared: a sample's result depends on
-    its batch within the tolerances.  Everything but the denoiser runs in float64.  Needs torchdiffeq.
+    its batch within the tolerances.  Everything but the denoiser runs in float64.
 
     Args:
         rtol, atol: tolerances on the state and on the log-density.
@@ -140,7 +140,6 @@ class ODELikelihood:
 
         Raises:
             ValueError: for data of another shape or dtype, or a prior that the denoiser does not know.
-            ImportError: without torchdiffeq.
         """
         flow = self._flow(denoiser, x0, mask, condition)
         flow.probes = self._probes(x0, seed, noise, first, flow.keep)
@@ -227,6 +226,8 @@ class ODELikelihood:
 
     def _solve(self, flow: "_Flow", z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
         """State at ``end`` and the integrals of the divergence, ``(B, probes)``."""
+        from torchdiffeq import odeint
+
         shape, dim = z.shape, z[0].numel()
         columns = len(flow.probes) if flow.probes is not None else 1
 
@@ -244,7 +245,7 @@ class ODELikelihood:
         joint = torch.cat([z.flatten(1), z.new_zeros(shape[0], columns)], 1)
         times = torch.tensor([start, end], dtype=joint.dtype, device=joint.device)
         options = {"norm": norm, "step_t": times[1:]}  # land on the end, where others step past it and interpolate
-        out = _odeint()(derivative, joint, times, rtol=self.rtol, atol=self.atol, method="dopri5", options=options)[-1]
+        out = odeint(derivative, joint, times, rtol=self.rtol, atol=self.atol, method="dopri5", options=options)[-1]
         return out[:, :dim].reshape(shape), out[:, dim:]
 
 
@@ -300,11 +301,3 @@ class _Flow:
             (row,) = torch.autograd.grad(flat[:, j].sum(), z, retain_graph=j + 1 < flat.shape[1])
             total = total + row.flatten(1)[:, j : j + 1]
         return total
-
-
-def _odeint() -> Callable[..., Tensor]:
-    try:
-        from torchdiffeq import odeint
-    except (ImportError, OSError) as error:
-        raise ImportError("the ODE likelihood needs torchdiffeq: pip install torchdiffeq") from error
-    return odeint

@@ -17,11 +17,12 @@ where 256 bins fill [-1, 1] (``w = 1 / 128``), 8 where they fill [0, 1].
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..noise import NoiseSource, SeededNoise
-from ..schedules import require
+from ..noise import SeededNoise
+from ..schedules import require, wide
 
 __all__ = ["UniformDequantisation", "bits_per_dim"]
 
@@ -83,38 +84,34 @@ class UniformDequantisation:
     def centre(self, integers: Tensor) -> Tensor:
         """The places of integers in the model's scale, float32."""
         _check_integers(integers, self.levels)
-        return (self.low + self.width * integers.double()).float()
+        return (self.low + self.width * wide(integers)).float()
 
-    def dequantise(
-        self, integers: Tensor, *, seed: int | None = None, noise: NoiseSource | None = None, first: int = 0
-    ) -> Tensor:
-        """Continuous states of integers ``(B, *event)``, float32; ``u`` is uniform, or follows from a seed.
+    def dequantise(self, integers: Tensor, *, seed: int | None = None, first: int = 0) -> Tensor:
+        """Continuous states of integers ``(B, *event)``, float32, with ``u`` drawn anew.
 
         Args:
             integers: of any integer dtype, 0 to ``levels - 1``.
-            seed: makes the draws of sample ``i`` a function of ``(seed, first + i)`` alone.
-            noise: where draws come from; torch's global generator when neither is given.
+            seed: makes the draws of sample ``i`` a function of ``(seed, first + i)`` alone, independent of all noise
+                that the same seed gives; torch's global generator without one.
             first: number of the first sample.
 
         Raises:
             ValueError: for another dtype, or integers out of range.
         """
         _check_integers(integers, self.levels)
-        if seed is not None and noise is not None:
-            raise ValueError("seed and noise were both given: expected one; a seed is short for SeededNoise(seed)")
-        like = torch.empty(integers.shape, dtype=torch.float32, device=integers.device)
-        source = SeededNoise(seed) if seed is not None else noise
-        if source is None:
-            u = torch.rand_like(like).double()
+        if seed is None:
+            u = torch.rand(integers.shape, device=integers.device, dtype=torch.float32)
         else:
-            u = torch.special.ndtr(source.begin(len(integers), first).draw(like).double())
+            SeededNoise(seed)  # checks it
+            rows = [_uniform(seed, first + i, tuple(integers.shape[1:])) for i in range(len(integers))]
+            u = torch.from_numpy(np.stack(rows)).to(integers.device)
         # The ends of a bin, which rounding to float32 could pass, belong to the neighbours.
-        u = u.clamp(1e-5, 1 - 1e-5)
-        return (self.low + self.width * (integers.double() + u - 0.5)).float()
+        u = wide(u).clamp(1e-5, 1 - 1e-5)
+        return (self.low + self.width * (wide(integers) + u - 0.5)).float()
 
     def quantise(self, x: Tensor) -> Tensor:
         """The integers whose bins ``x`` lies in, int64; what lies outside takes the first or last level."""
-        level = ((x.double() - self.low) / self.width).round()
+        level = ((wide(x) - self.low) / self.width).round()
         return level.clamp(0, self.levels - 1).long()
 
     def bits_per_dim(self, nats: Tensor | float, dim: int | Tensor) -> Tensor | float:
@@ -144,6 +141,12 @@ class UniformDequantisation:
         big, small = torch.where(mirrored, -lower, upper), torch.where(mirrored, -upper, lower)
         log_big = torch.special.log_ndtr(big)
         return log_big + (-torch.expm1(torch.special.log_ndtr(small) - log_big)).log()
+
+
+def _uniform(seed: int, index: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Uniform draws of one sample, from a stream of Philox that no noise source reads (the counter's high word)."""
+    philox = np.random.Philox(key=[seed, index], counter=[0, 0, 0, 2**63])
+    return np.random.Generator(philox).random(shape, dtype=np.float32)
 
 
 def _check_integers(integers: Tensor, levels: int) -> None:
