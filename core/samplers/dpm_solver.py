@@ -13,7 +13,7 @@ u^2`` are
     I_0 = 1 - e^(-H),     I_1 = 1 - I_0 / H,     I_2 = 1 - 2 I_1 / H.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from ..schedules import require
 from ..sdes import SDE
 from .base import LinearSampler, Row, Run
+from .multistep import LONG_RUN
 
 __all__ = ["DPMSolver"]
 
@@ -32,8 +33,9 @@ class DPMSolver(LinearSampler):
 
     One evaluation a step.  Steps from pure noise and to clean data (infinite ``h``) are of order 1.  The first step
     has no past and is of order 1 too, which costs the second order nothing; for order 3 it would, so there (``eta =
-    0``) the first step is a midpoint step of order 2 with one more evaluation.  Lu et al. 2022 (arXiv 2211.01095),
-    algorithm 2; see the module's text.
+    0``) runs of 12 steps or more begin with a midpoint step of order 2, which costs one more evaluation.  Steps of
+    ``(1 + eta) h`` above 1/2 leave the quadratic term out, which is no guide over such a distance.  Lu et al. 2022
+    (arXiv 2211.01095), algorithm 2; see the module's text.
 
     Args:
         order: 1, 2 or 3.  Order 1 with ``eta = 0`` is `DDIM`.
@@ -62,13 +64,16 @@ class DPMSolver(LinearSampler):
     def _warm_start(self, process: SDE, times: Tensor) -> bool:
         """Whether the first of these steps is a midpoint step: order 3 of the ODE, and the step is finite."""
         finite = torch.isfinite(process.schedule.log_snr(times[:2])).all()
-        return self.order == 3 and self.eta == 0 and self.form != "released" and bool(finite)
+        return self._starts_by_midpoint(self.steps) and bool(finite)
+
+    def _starts_by_midpoint(self, steps: int) -> bool:
+        return self.order == 3 and self.eta == 0 and self.form != "released" and steps >= LONG_RUN
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         steps = self.steps if steps is None else steps
         if process is not None:
-            return super().nfe(steps) + self._warm_start(process, self.grid(steps, process))
-        return super().nfe(steps) + (self.order == 3 and self.eta == 0 and self.form != "released" and steps > 1)
+            return super().nfe(steps) + replace(self, steps=steps)._warm_start(process, self.grid(steps, process))
+        return super().nfe(steps) + self._starts_by_midpoint(steps)
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
         """Columns: ``a``, the weights of the last ``order`` means, ``g``."""
@@ -92,10 +97,11 @@ class DPMSolver(LinearSampler):
         i0 = -torch.expm1(-big_h)
         i1 = 1 - i0 / big_h
         i2 = (1 - 2 * i1 / big_h) * (0.5 if self.form == "released" else 1.0)
-        if self.order == 2 and self.form != "exact":
-            i1 = 0.5 * i0
+        short = (big_h <= 0.5) | torch.tensor(self.form == "released")  # enough for a quadratic
+        if self.form != "exact":
+            i1 = torch.where(short, i1, 0.5 * i0) if self.order == 3 else 0.5 * i0
         slope, older_slope = h / h1, h / h2  # D = slope (m_0 - m_1)
-        curve = torch.where(h1.isfinite(), (i2 * h + i1 * h1) / (h1 + h2), 0.0)  # F = (D - D_older) h / (h_1 + h_2)
+        curve = torch.where(h1.isfinite() & short, (i2 * h + i1 * h1) / (h1 + h2), 0.0)  # F = (D - D_older) h / (h_1 + h_2)
         columns = {
             1: [i0],
             2: [i0 + i1 * slope, -i1 * slope],

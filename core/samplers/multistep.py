@@ -11,6 +11,10 @@ anyway.  The last state is not corrected.
 
 A method of order 3 or more that has no past yet would start at order 1 and keep that error.  It starts with single
 steps of one order less than its own instead, unless the run is so short that their evaluations would be missed.
+
+Polynomials through few values are no guide over long steps: there a step uses fewer values (`Multistep.reach`), and a
+correction that would overshoot is left out.  Runs of few steps so stay near the data, and the order as steps grow is
+what it was.
 """
 
 from abc import abstractmethod
@@ -61,6 +65,13 @@ class Multistep(Sampler):
             self.start,
             "'auto', 'runge_kutta' or 'low_order'",
         )
+
+    def reach(self, values: int, correcting: bool) -> float:
+        """The longest step, in half log-SNR, that may use so many values (when ``correcting``: beside the new one)."""
+        if self.predicts == "eps":
+            # The noise has the weight e^h - 1, so that over steps that more than divide it by e a small error is large.
+            return 1.0 if correcting else torch.inf
+        return 0.5 if values >= 3 else torch.inf
 
     @property
     @abstractmethod
@@ -135,22 +146,26 @@ class Multistep(Sampler):
             rows[:count] = singlestep_rows(process.schedule, t[:count], s[:count], orders, self.predicts)
         return rows
 
-    def _past(self, process: SDE, times: Tensor) -> Tensor:
-        """How many times of finite log-SNR end in each ``t``, that one included, ``(N,)``; 0 where ``t`` is pure noise
-        or the step is infinite.
+    def _past(self, process: SDE, times: Tensor, most: int, correcting: bool = False) -> Tensor:
+        """How many values a step may use, ``most`` at most, ``(N,)``: those of the times of finite log-SNR that end in
+        ``t``, as far as they reach; 0 where ``t`` is pure noise or the step is infinite.
         """
         finite = process.schedule.log_snr(times).isfinite().tolist()
         counts, run = [], 0
         for here, there in pairwise(finite):
             run = run + 1 if here else 0
             counts.append(run if there else 0)
-        return torch.tensor(counts)
+        past = torch.tensor(counts).clamp(max=most)
+        h = 0.5 * process.schedule.log_snr(times).diff()
+        for k in range(most, 0 if correcting else 1, -1):
+            past = torch.where((past == k) & (h > self.reach(k, correcting)), k - 1, past)
+        return past
 
     def _by_past(self, process: SDE, times: Tensor) -> Tensor:
         """The prediction's weights ``(N, order)``, each step with as many values as it has."""
         schedule, t, s = process.schedule, times[:-1], times[1:]
         out = times.new_zeros(len(t), self.order)
-        past = self._past(process, times).clamp(max=self.order)
+        past = self._past(process, times, self.order)
         for k in range(1, self.order + 1):
             rows = (past == k).nonzero()[:, 0]
             if len(rows):
@@ -170,7 +185,7 @@ class Multistep(Sampler):
         if not width:
             return times.new_zeros(len(t), 0)
         out = times.new_full((len(t), width + 2), torch.nan)
-        past = self._past(process, times).clamp(max=width - 1)
+        past = self._past(process, times, width - 1, correcting=True)
         past[: self._runge_kutta_steps(len(t))] = 0  # single steps are not corrected
         for k in range(1, width):
             rows = (past[:-1] == k).nonzero()[:, 0]

@@ -54,6 +54,11 @@ class SASolver(Multistep):
     def corrects(self) -> int:
         return self.corrector_order + 1 if self.corrector_order else 0
 
+    def reach(self, values: int, correcting: bool) -> float:
+        if self.tau > 0 and values == 2 and not correcting:
+            return 1.0
+        return super().reach(values, correcting)
+
     def stochasticity(self, process: SDE, t: Tensor, s: Tensor) -> Tensor:
         """``tau`` where the whole step lies in the interval, else 0."""
         low, high = self.interval

@@ -52,6 +52,11 @@ class UniPC(Multistep):
     def corrects(self) -> int:
         return self.order + 1 if self.corrector else 0
 
+    def reach(self, values: int, correcting: bool) -> float:
+        # B(h) = h outgrows the integral 1 - e^-h that it stands for.
+        short = self.bh == "bh1" and values == (1 if correcting else 2)
+        return min(super().reach(values, correcting), 1.0 if short else torch.inf)
+
     def plan(self, process: SDE, times: Tensor) -> Tensor:
         rows = super().plan(process, times)
         if self.predictor is None:
