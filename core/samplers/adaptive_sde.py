@@ -13,9 +13,10 @@ A step of length ``h`` tries Euler-Maruyama and then the stochastic improved Eul
 with ``E = |(x' - x'') / max(atol, rtol max(|x'|, |x'_previous|))| / sqrt(D)``.  If ``E <= 1`` the state becomes ``x''``
 (extrapolation); in any case ``h <- min(rest, safety h E^-power)``.
 
-Where the algorithm draws new noise after a rejection, which favours small noise (in few dimensions the variance comes
-out a tenth too low at any tolerance), here the noise of the rejected step is kept and divided by a Brownian bridge
-(Rackauckas and Nie 2017, doi 10.3934/dcdsb.2017133), so that what is drawn does not depend on what is accepted.
+Where the algorithm draws new noise after a rejection, which favours some noise over other (in three dimensions the
+variance comes out a third and more too high, at any tolerance), here the noise of the rejected step is kept and divided
+by a Brownian bridge (Rackauckas and Nie 2017, doi 10.3934/dcdsb.2017133), so that what is drawn does not depend on what
+is accepted.  In many dimensions the error hardly depends on the draw and both are the same.
 """
 
 from dataclasses import dataclass, field

@@ -25,7 +25,7 @@ from .sde import EulerMaruyama
 
 __all__ = ["PredictorCorrector"]
 
-LONGEST = 1.0
+LONGEST = 0.5
 NOISE = -10.0  # log-SNR that pure noise counts as
 
 
