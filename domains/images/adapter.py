@@ -11,15 +11,19 @@ from torch import Tensor, nn
 from ornstein.core import (
     SDE,
     ClassifierFreeGuidance,
+    ContinuousBound,
     CosineSchedule,
     Denoiser,
     DenoisingObjective,
     DPMSolver,
     NetworkDenoiser,
     Objective,
+    ODELikelihood,
     Prediction,
     Sampler,
     SampleStep,
+    UniformDequantisation,
+    VariationalBound,
     edit,
     purify,
 )
@@ -283,7 +287,7 @@ class ImageDiffusion(DomainAdapter):
         def redraw(denoiser: Denoiser, state: Tensor, **run: Any) -> Tensor:
             return edit(denoiser, state, strength, sampler or self.sampler, **run)
 
-        return self._redrawn(redraw, images, seed, guidance, batch_size, condition)
+        return self.decode(self._by_batch(redraw, self._state(images), seed, guidance, batch_size, condition))
 
     def purify(
         self,
@@ -311,20 +315,52 @@ class ImageDiffusion(DomainAdapter):
         def redraw(denoiser: Denoiser, state: Tensor, **run: Any) -> Tensor:
             return purify(denoiser, state, t, sampler, **run)
 
-        return self._redrawn(redraw, images, seed, guidance, batch_size, condition)
+        return self.decode(self._by_batch(redraw, self._state(images), seed, guidance, batch_size, condition))
+
+    def log_likelihood(
+        self,
+        images: Tensor,
+        *,
+        likelihood: ODELikelihood | VariationalBound | ContinuousBound | None = None,
+        levels: int = 256,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        """Log-probability of pictures with this many levels of grey, in nats, ``(N,)``; `bits_per_dim` divides it.
+
+        Pictures are dequantised (`UniformDequantisation`), which makes it a lower bound; a bound with ``quantisation``
+        is asked for the probability of the levels themselves.
+
+        Args:
+            images: ``(N, C, H, W)``, ``uint8`` or in [0, 1]; rounded to the levels.
+            likelihood: `ODELikelihood` when not given, or one of the bounds.
+            levels: 256 for 8-bit pictures, 17 for the digits.
+            seed, batch_size, condition: as for ``edit``.
+        """
+        scale, method = UniformDequantisation(levels), likelihood if likelihood is not None else ODELikelihood()
+
+        def measure(denoiser: Denoiser, state: Tensor, *, seed: int, first: int, condition: Any) -> Tensor:
+            levels = scale.quantise(state)
+            of_levels = getattr(method, "quantisation", None) is not None
+            x = scale.centre(levels) if of_levels else scale.dequantise(levels, seed=seed, first=first)
+            found = method.evaluate(denoiser, x, seed=seed, first=first, condition=condition).log_prob
+            return found if of_levels else found + x[0].numel() * scale.log_jacobian
+
+        return self._by_batch(measure, self._state(images), seed, None, batch_size, condition)
 
     @torch.no_grad()
-    def _redrawn(
+    def _by_batch(
         self,
-        redraw: Callable[..., Tensor],
-        images: Tensor,
+        work: Callable[..., Tensor],
+        state: Tensor,
         seed: int | None,
         guidance: float | None,
         batch_size: int | None,
         condition: Mapping[str, Any],
     ) -> Tensor:
-        """Pictures after ``redraw(denoiser, state, seed=..., first=..., condition=...)``, in batches."""
-        state, size = self._state(images), batch_size or self.default_batch_size
+        """What ``work(denoiser, state, seed=..., first=..., condition=...)`` makes of the states, on the CPU."""
+        size = batch_size or self.default_batch_size
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
         conditions = self.prepare_condition(len(state), **condition)
         denoiser: Denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
@@ -332,7 +368,7 @@ class ImageDiffusion(DomainAdapter):
         self.eval()
         try:
             parts = [
-                redraw(
+                work(
                     denoiser,
                     state[first : first + size].to(self.device),
                     seed=seed,
@@ -344,7 +380,7 @@ class ImageDiffusion(DomainAdapter):
         finally:
             for module, training in modes:
                 module.training = training
-        return self.decode(torch.cat([part.cpu() for part in parts]))
+        return torch.cat([part.cpu() for part in parts])
 
     def render(self, samples: Tensor, path: str | Path) -> None:
         """A grid of the pictures as PNG; ten a row for ten classes, about a square otherwise."""
