@@ -1,7 +1,8 @@
 r"""Inverse problems: samples of ``p(x_0 | y)`` for a measurement ``y = A(x_0) + noise`` and any denoiser as the prior.
 
 Methods are denoisers that wrap the prior (`DDNM`, `DDS`, `DiffPIR`, `MMPS`, `PiGDM`), which every sampler takes, or
-samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `RePaint`, `Replacement`, `TDS`).
+samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `RePaint`, `Replacement`, `TDS`); `posterior_sampler` builds one by
+name.
 """
 
 from .dps import DPS
@@ -10,6 +11,7 @@ from .linear import AveragePool, Blur, Mask, MatrixOperator, RandomProjection, S
 from .measurement import GaussianNoise, Measurement, NoiseModel, PoissonNoise
 from .operators import FunctionOperator, LinearFunctionOperator, LinearOperator, Operator, SpectralOperator
 from .phase import FourierMagnitude
+from .presets import POSTERIOR_METHODS, posterior_sampler
 from .proximal import DDNM, DDS, DiffPIR
 from .renoise import Renoise
 from .replacement import RePaint, Replacement
@@ -23,6 +25,7 @@ __all__ = [
     "DDS",
     "DPS",
     "MMPS",
+    "POSTERIOR_METHODS",
     "TDS",
     "AveragePool",
     "Blur",
@@ -48,4 +51,5 @@ __all__ = [
     "Subsampling",
     "conjugate_gradient",
     "gmres",
+    "posterior_sampler",
 ]

@@ -44,6 +44,9 @@ class Mask(SpectralOperator):
     def restrict(self, y: Tensor) -> Tensor:
         return self(y)
 
+    def part(self, samples: slice) -> "Mask":
+        return Mask(self.mask[samples], per_sample=True) if self.per_sample else self
+
     def vt(self, x: Tensor) -> Tensor:
         return x.flatten(1)
 

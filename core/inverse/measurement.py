@@ -123,7 +123,9 @@ class Measurement:
 
     def __getitem__(self, part: slice) -> "Measurement":
         """The measurements of some samples."""
-        return self if len(self.y) == 1 else Measurement(self.y[part], self.operator, self.noise)
+        if len(self.y) == 1:
+            return self
+        return Measurement(self.y[part], self.operator.part(part), self.noise)
 
     @property
     def variance(self) -> float | Tensor:

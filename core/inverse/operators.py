@@ -53,6 +53,10 @@ class Operator(nn.Module, ABC):
         """``y`` with zeros where the operator measures nothing; all of ``y`` unless an operator says otherwise."""
         return y
 
+    def part(self, samples: slice) -> "Operator":
+        """The operator for some samples of the batch; itself, unless it differs between samples."""
+        return self
+
     def __matmul__(self, other: "Operator") -> "Operator":
         if not isinstance(other, Operator):
             return NotImplemented

@@ -1,0 +1,76 @@
+"""Each posterior method with a sampler that suits it, by name, for a given number of evaluations."""
+
+from collections.abc import Callable
+
+from ..denoisers import Denoiser
+from ..samplers.ancestral import DDIM, DDPM
+from ..samplers.base import Sampler
+from ..schedules import require
+from .dps import DPS
+from .gradient import MMPS, PiGDM
+from .measurement import Measurement
+from .proximal import DDNM, DDS, DiffPIR
+from .renoise import Renoise
+from .replacement import RePaint, Replacement
+from .spectral import DDRM, DDNMPlus
+from .tds import TDS
+
+__all__ = ["POSTERIOR_METHODS", "posterior_sampler"]
+
+
+def _repaint(denoiser: Denoiser, measurement: Measurement, evaluations: int) -> tuple[Sampler, Denoiser]:
+    """The longest run of jumps of a tenth of it, ten descents each in the paper and four here, that stays within the
+    evaluations.
+    """
+    best = RePaint(1, measurement=measurement, jump_length=1, resamplings=4)
+    for steps in range(2, evaluations + 1):
+        longer = RePaint(steps, measurement=measurement, jump_length=max(1, steps // 10), resamplings=4)
+        best = longer if longer.nfe() <= evaluations else best
+    return best, denoiser
+
+
+POSTERIOR_METHODS: dict[str, Callable[[Denoiser, Measurement, int], tuple[Sampler, Denoiser]]] = {
+    "mmps": lambda d, m, n: (DDPM(n), MMPS(d, m)),
+    "pigdm": lambda d, m, n: (DDPM(n), PiGDM(d, m)),
+    "dps": lambda d, m, n: (DPS(n, measurement=m), d),
+    "ddnm": lambda d, m, n: (DDIM(n, eta=0.85), DDNM(d, m)),
+    "ddnm_plus": lambda d, m, n: (DDNMPlus(n, measurement=m), d),
+    "ddrm": lambda d, m, n: (DDRM(n, measurement=m), d),
+    "diffpir": lambda d, m, n: (Renoise(n), DiffPIR(d, m)),
+    "dds": lambda d, m, n: (DDIM(n, eta=0.85), DDS(d, m)),
+    "replacement": lambda d, m, n: (Replacement(n, measurement=m), d),
+    "repaint": _repaint,
+    "tds": lambda d, m, n: (TDS(max(1, n // 2), measurement=m), d),
+}
+"""For each name, the sampler and the denoiser to run it with, of a prior, a measurement and a number of evaluations."""
+
+
+def posterior_sampler(
+    method: str, denoiser: Denoiser, measurement: Measurement, evaluations: int = 50
+) -> tuple[Sampler, Denoiser]:
+    """The sampler and the denoiser of a method from `POSTERIOR_METHODS`: ``sampler.sample(denoiser, shape)`` draws
+    from ``p(x_0 | y)``.
+
+    Args:
+        method: its name.
+        denoiser: the prior.
+        measurement: what was seen.
+        evaluations: calls of the denoiser in a run, at most; MMPS, PiGDM, DPS and TDS take gradients through it as
+            well.
+
+    Raises:
+        ValueError: an unknown method.
+        TypeError, NotImplementedError: a method that cannot take the measurement's operator or noise.
+
+    Example:
+        >>> import torch
+        >>> from ornstein.core import SDE, GaussianDenoiser, GaussianNoise, Mask, Measurement, VPSchedule
+        >>> prior = GaussianDenoiser(SDE(VPSchedule()), [0.0, 0.0], [[1.0, 0.9], [0.9, 1.0]])
+        >>> seen = Measurement(torch.tensor([[1.0, 0.0]]), Mask(torch.tensor([True, False])), GaussianNoise(0.1))
+        >>> sampler, denoiser = posterior_sampler("mmps", prior, seen)
+        >>> sampler.sample(denoiser, (1000, 2), seed=0)[:, 1].mean() > 0.8
+        tensor(True)
+    """
+    require(method in POSTERIOR_METHODS, "method", method, f"one of {', '.join(POSTERIOR_METHODS)}")
+    require(evaluations >= 1, "evaluations", evaluations, "at least 1")
+    return POSTERIOR_METHODS[method](denoiser, measurement, evaluations)
