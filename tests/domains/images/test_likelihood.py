@@ -48,4 +48,4 @@ def test_a_bound_of_the_levels_charges_a_model_that_does_not_know_them(
     x = digits.double() * 2 - 1
     density = (-0.5 * x**2 - 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
     expected = density - 8 * (high - 1 - math.log(2 * math.pi))
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1.5)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2.5)  # four standard errors
