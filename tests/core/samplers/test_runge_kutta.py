@@ -26,6 +26,7 @@ from ornstein.core import (
     VESchedule,
     VPSchedule,
 )
+from ornstein.core.samplers import DPMSolverSinglestep
 from ornstein.core.samplers.runge_kutta import METHODS
 from ornstein.core.testing import anisotropic_gaussian, convergence_order, sampling_errors, three_modes
 
@@ -94,6 +95,15 @@ def test_dpm2_has_the_published_errors() -> None:
         between = x + (middle - high) * slope
         x = x + (low - high) * (between - denoiser(between, middle / 10).mean) / middle
     torch.testing.assert_close(out, x, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_dpm2_is_dpm_solver_2(schedule: Schedule) -> None:
+    denoiser = three_modes(SDE(schedule))
+    x = 3 * torch.randn(16, 2, dtype=torch.float64)
+    one = RungeKutta(12, method="dpm2", form="noise", bounded=False).sample(denoiser, x.shape, x=x)
+    other = DPMSolverSinglestep(12, order=2, predicts="eps").sample(denoiser, x.shape, x=x)
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_heun_of_edm_is_a_tableau() -> None:
