@@ -16,21 +16,26 @@ from ornstein.core import (
     Denoiser,
     DenoisingObjective,
     DPMSolver,
+    Measurement,
     NetworkDenoiser,
+    NoiseModel,
     Objective,
     ODELikelihood,
+    Operator,
     Prediction,
     Sampler,
     SampleStep,
     UniformDequantisation,
     VariationalBound,
     edit,
+    posterior_sampler,
     purify,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.nn import UNet
 from ornstein.domains.images.grids import save_grid
 from ornstein.domains.images.pictures import image_size, to_pil
+from ornstein.domains.images.tasks import inpainting, of_states, upscaling
 
 __all__ = ["ImageDiffusion", "default_network"]
 
@@ -316,6 +321,67 @@ class ImageDiffusion(DomainAdapter):
             return purify(denoiser, state, t, sampler, **run)
 
         return self.decode(self._by_batch(redraw, self._state(images), seed, guidance, batch_size, condition))
+
+    def inpaint(self, images: Tensor, known: Tensor, *, noise: float = 0.0, **options: Any) -> Tensor:
+        """Pictures completed where they are not known.
+
+        Args:
+            images: ``(N, C, H, W)``, ``uint8`` or in [0, 1]; where they are not known anything may stand.
+            known: boolean, True where pictures are known: ``(H, W)`` or ``(C, H, W)``, or ``(N, 1 or C, H, W)``.
+            noise: standard deviation of the noise in the known part.
+            options: as for ``restore``.
+
+        Returns:
+            Pictures ``(N, C, H, W)`` in [0, 1], a sample for each.
+        """
+        return self._solve(inpainting(images, known, self.shape, noise), **options)
+
+    def upscale(self, images: Tensor, *, noise: float = 0.0, **options: Any) -> Tensor:
+        """Pictures of the model's size from small ones, each of whose pixels is the mean of a square of pixels.
+
+        Args:
+            images: ``(N, C, H / k, W / k)``, ``uint8`` or in [0, 1].
+            noise: standard deviation of their noise.
+            options: as for ``restore``.
+        """
+        return self._solve(upscaling(images, self.shape, noise), **options)
+
+    def restore(self, y: Tensor, operator: Operator, noise: NoiseModel | float = 0.0, **options: Any) -> Tensor:
+        """Pictures that could have been measured as ``y = operator(pictures) + noise`` (`ornstein.core.inverse`).
+
+        Args:
+            y: ``(N, *operator.measured)``.
+            operator: acts on pictures in [0, 1], such as ``Blur.gaussian(model.shape, 1.0)``.
+            noise: its standard deviation, or a model such as ``PoissonNoise``, which needs ``method="dps"``.
+            options: ``method``, a name from `ornstein.core.inverse.POSTERIOR_METHODS`, ``"mmps"`` by default;
+                ``evaluations`` of the network at most, 50 by default; ``seed``, ``guidance``, ``batch_size`` and
+                conditions as for ``edit``.
+        """
+        return self._solve(of_states(y, operator, noise), **options)
+
+    def _solve(
+        self,
+        measurement: Measurement,
+        *,
+        method: str = "mmps",
+        evaluations: int = 50,
+        seed: int | None = None,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        **condition: Any,
+    ) -> Tensor:
+        if method == "tds":
+            raise ValueError("method='tds' draws a population for one measurement: use ornstein.core.TDS itself")
+        if measurement.operator.shape != self.shape:
+            raise ValueError(f"operator for pictures {measurement.operator.shape}: the model's are {self.shape}")
+        measurement.operator.to(self.device)
+
+        def draw(denoiser: Denoiser, y: Tensor, *, first: int, **run: Any) -> Tensor:
+            part = measurement[first : first + len(y)]
+            sampler, conditioned = posterior_sampler(method, denoiser, part, evaluations)
+            return sampler.sample(conditioned, (len(y), *self.shape), first=first, **run)
+
+        return self.decode(self._by_batch(draw, measurement.y, seed, guidance, batch_size, condition))
 
     def log_likelihood(
         self,
