@@ -17,7 +17,8 @@ from .distillation import (
     TimePairs,
     progressive_distillation,
 )
-from .grids import Grid, Karras, Quadratic, Times, UniformLogSNR, UniformTime
+from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
+from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import (
     Autoguidance,
     ClassifierFreeGuidance,
@@ -147,6 +148,7 @@ __all__ = [
     "TDS",
     "AdaptiveSDE",
     "AdaptiveStep",
+    "AlignYourSteps",
     "AnalyticVariance",
     "AnnealedLangevin",
     "AnnealedPairs",
@@ -154,6 +156,7 @@ __all__ = [
     "AveragePool",
     "Blur",
     "Bound",
+    "BoundSearch",
     "BrownianNoise",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
@@ -224,6 +227,7 @@ __all__ = [
     "PoissonNoise",
     "PolynomialSchedule",
     "Posterior",
+    "PowerTime",
     "Prediction",
     "PredictorCorrector",
     "Process",
@@ -242,6 +246,7 @@ __all__ = [
     "SNRWeighting",
     "SampleStep",
     "Sampler",
+    "SamplerSearch",
     "Schedule",
     "SeededNoise",
     "ShiftedSchedule",
@@ -259,6 +264,7 @@ __all__ = [
     "Times",
     "TrainingTimes",
     "TruncatedSNRWeighting",
+    "TunedGrid",
     "UniformDequantisation",
     "UniformLogSNR",
     "UniformTime",

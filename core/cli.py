@@ -1,4 +1,4 @@
-"""The command ``ornstein``: fit, sample, evaluate, domains and demo.
+"""The command ``ornstein``: fit, sample, evaluate, tune-grid, domains and demo.
 
 Domains are found through the registry and named by class paths in configurations; the command knows none of them.
 Errors that a user can mend are one line on stderr and exit status 2; ``--debug`` shows where they came from.
@@ -19,7 +19,7 @@ from ornstein.core.config import near
 
 __all__ = ["main"]
 
-VERBS = ("fit", "sample", "evaluate", "domains", "demo")
+VERBS = ("fit", "sample", "evaluate", "tune-grid", "domains", "demo")
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 
@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, verb, add, text in (
         ("sample", sample, _sample_arguments, "draw samples from a trained model"),
         ("evaluate", evaluate, _evaluate_arguments, "measure samples against held-out data"),
+        ("tune-grid", tune_grid, _tuning_arguments, "find times at which a sampler does better"),
         ("domains", list_domains, _no_arguments, "list the domains that are installed"),
         ("demo", demo, _demo_arguments, "train, sample and report on data that is at hand"),
     ):
@@ -91,21 +92,26 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
     pass
 
 
-def _drawing_arguments(parser: argparse.ArgumentParser, num: int) -> None:
+def _model_arguments(parser: argparse.ArgumentParser, num: int) -> None:
     parser.add_argument(
         "--checkpoint", metavar="DIR", help="a model or run folder, or a Hub name (default: the newest run)"
     )
     parser.add_argument("--num", type=int, default=num, help=f"number of samples (default {num})")
     parser.add_argument("--seed", type=int, default=0, help="sample i depends on the seed and on i alone (default 0)")
-    parser.add_argument("--batch_size", type=int, help="samples at a time and process (default: the domain's)")
-    parser.add_argument("--devices", type=int, default=1, help="processes, one a GPU or CPU core (default 1)")
     parser.add_argument("--sampler", metavar="NAME", help="DDIM, Heun, DPMSolver ... (default: the model's)")
     parser.add_argument("--steps", type=int, help="steps of the sampler (default: the sampler's)")
+    parser.add_argument("--grid", metavar="FILE", help="times from tune-grid (default: the sampler's grid)")
     parser.add_argument("--guidance", type=float, metavar="SCALE", help="scale of classifier-free guidance")
     parser.add_argument("--label", metavar="N[,N...]", help="class of all samples, or classes in turn")
     parser.add_argument(
         "--condition", action="append", default=[], metavar="NAME=VALUE[,VALUE...]", help="another condition, likewise"
     )
+
+
+def _drawing_arguments(parser: argparse.ArgumentParser, num: int) -> None:
+    _model_arguments(parser, num)
+    parser.add_argument("--batch_size", type=int, help="samples at a time and process (default: the domain's)")
+    parser.add_argument("--devices", type=int, default=1, help="processes, one a GPU or CPU core (default 1)")
 
 
 def _sample_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +127,17 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", metavar="FILE", help="the measures as JSON (default: evaluation.json beside the model)"
     )
+
+
+def _tuning_arguments(parser: argparse.ArgumentParser) -> None:
+    _model_arguments(parser, 64)
+    parser.add_argument("--criterion", default="distribution", help="distribution, trajectory, bound or align")
+    parser.add_argument("--method", default="gradient", help="gradient or coordinate, for the first two")
+    parser.add_argument("--iterations", type=int, default=100, help="greatest number, for the same (default 100)")
+    parser.add_argument("--reference", type=int, default=100, metavar="STEPS", help="of the reference (default 100)")
+    parser.add_argument("--resolution", type=int, default=100, help="times to choose from, for bound and align")
+    parser.add_argument("--config", metavar="FILE", help="tune on this configuration's data, not on the model's own")
+    parser.add_argument("--output", default="grid.json", metavar="FILE", help="the grid as JSON (default grid.json)")
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -161,11 +178,8 @@ def sample(options: argparse.Namespace) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Print the domain's measures of samples against the data's reference, and write them as JSON."""
-    import yaml
-
     from ornstein.core.adapter import DomainAdapter
-    from ornstein.core.config import from_config, resolve_class
-    from ornstein.core.training.data import DataModule
+    from ornstein.core.config import resolve_class
 
     checkpoint = _checkpoint(options.checkpoint)
     config_file = Path(options.config) if options.config else Path(checkpoint).parent / "config.yaml"
@@ -173,13 +187,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise FileNotFoundError(
             f"no configuration {config_file}; name one with --config to say which data to compare with"
         )
-    try:
-        config = yaml.safe_load(config_file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{config_file} is no YAML: {error}") from None
-    if not isinstance(config, Mapping) or "data" not in config:
-        raise ValueError(f"{config_file} has no section 'data'")
-    data = from_config(config["data"], expected=DataModule)
+    config, data = _data(config_file)
     if options.samples:
         adapter = DomainAdapter.from_pretrained(checkpoint)
         arrays = _read_samples(Path(options.samples))
@@ -197,6 +205,34 @@ def evaluate(options: argparse.Namespace) -> int:
     output = Path(options.output) if options.output else Path(checkpoint).parent / "evaluation.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+def tune_grid(options: argparse.Namespace) -> int:
+    """Tune a sampler's times on a model, write them as JSON for ``--grid``, and print the error before and after."""
+    from ornstein.core.adapter import DomainAdapter
+    from ornstein.core.config import to_config
+    from ornstein.core.grid_search.command import GridTuner
+
+    if options.config and (options.label is not None or options.condition):
+        raise ValueError("--label or --condition with --config: the data have conditions of their own; leave one out")
+    names = ("criterion", "method", "iterations", "reference", "resolution")
+    tuner = GridTuner(**{name: getattr(options, name) for name in names})
+    adapter = DomainAdapter.from_pretrained(_checkpoint(options.checkpoint)).to(_device(0)).requires_grad_(False)
+    tuned = tuner.tune(
+        adapter,
+        _sampler(options, adapter.sampler),
+        options.num,
+        data=_data(Path(options.config))[1] if options.config else None,
+        seed=options.seed,
+        guidance=options.guidance,
+        progress=sys.stderr.isatty(),
+        **({} if options.config else _conditions(options, adapter)),
+    )
+    output = Path(options.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(to_config(tuned.grid), indent=2) + "\n", encoding="utf-8")
+    print(f"error {tuned.before:.4g} before, {tuned.after:.4g} after; times in {output}")
     return 0
 
 
@@ -325,6 +361,7 @@ def _sampler(options: argparse.Namespace, default: Any) -> Any:
     import dataclasses
 
     from ornstein.core import samplers
+    from ornstein.core.grids import Times
 
     chosen = default
     if options.sampler is not None:
@@ -340,7 +377,40 @@ def _sampler(options: argparse.Namespace, default: Any) -> Any:
                 f"no sampler {options.sampler!r}{near(options.sampler, known)}; there are {', '.join(known)}"
             )
         chosen = known[options.sampler]()
+    if options.grid is not None:
+        grid = _grid(Path(options.grid))
+        steps = len(grid.values) - 1 if isinstance(grid, Times) else chosen.steps
+        chosen = dataclasses.replace(chosen, grid=grid, steps=steps)
     return chosen if options.steps is None else dataclasses.replace(chosen, steps=options.steps)
+
+
+def _grid(file: Path) -> Any:
+    from ornstein.core.config import from_config
+    from ornstein.core.grids import Grid
+
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no JSON ({error}); make it with 'ornstein tune-grid'") from None
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"{file} holds no configuration of a grid; make it with 'ornstein tune-grid'")
+    return from_config(tree, expected=Grid)
+
+
+def _data(file: Path) -> tuple[Mapping[str, Any], Any]:
+    """A configuration and the data module of its section ``data``."""
+    import yaml
+
+    from ornstein.core.config import from_config
+    from ornstein.core.training.data import DataModule
+
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} is no YAML: {error}") from None
+    if not isinstance(config, Mapping) or "data" not in config:
+        raise ValueError(f"{file} has no section 'data'")
+    return config, from_config(config["data"], expected=DataModule)
 
 
 def _conditions(options: argparse.Namespace, adapter: Any) -> dict[str, Any]:

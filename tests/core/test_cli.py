@@ -301,3 +301,57 @@ def test_help_and_version_load_no_heavy_library() -> None:
     )
     helped = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(verb in helped.stdout for verb in ("fit", "sample", "evaluate", "domains", "demo"))
+
+
+def test_a_tuned_grid_is_written_and_used(run: Callable[..., str], place: Path) -> None:
+    common = "--num 8 --steps 4 --iterations 3 --reference 10 --checkpoint runs/toy"
+    for criterion in (
+        "distribution",
+        "trajectory --sampler DPMSolver",
+        "bound --resolution 12",
+        "align --resolution 12",
+    ):
+        printed = run(f"tune-grid --output tuned/grid.json --criterion {criterion} {common}")
+        before, after = (float(word) for word in printed.replace(";", "").split() if word[0].isdigit())
+        assert 0 < after < 10
+        assert 0 < before < 10
+        assert printed.endswith("after; times in tuned/grid.json\n")
+    tree = json.loads((place / "tuned" / "grid.json").read_text())
+    assert tree["class_path"] == "ornstein.core.Times"
+    assert len(tree["init_args"]["values"]) == 5
+    drawn = []
+    for i, line in enumerate(("--steps 4", "--grid tuned/grid.json", "--grid tuned/grid.json --steps 4")):
+        run(f"sample --num 2 --checkpoint runs/toy --output tuned/{i} {line}")
+        drawn.append(np.load(place / "tuned" / str(i) / "samples.npz")["samples"])
+    assert not np.allclose(drawn[0], drawn[1])
+    np.testing.assert_array_equal(drawn[1], drawn[2])
+
+
+def test_a_grid_is_tuned_on_given_data(run: Callable[..., str], place: Path) -> None:
+    for criterion in ("distribution", "bound --resolution 12"):
+        line = f"tune-grid --config toy.yaml --num 6 --steps 3 --iterations 2 --reference 5 --criterion {criterion}"
+        assert "before" in run(f"{line} --output data.json --checkpoint runs/toy")
+    assert len(json.loads((place / "data.json").read_text())["init_args"]["values"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tune-grid --criterion fid", "criterion='fid': expected one of distribution, trajectory, bound, align"),
+        ("tune-grid --criterion trajectory --sampler DDPM", "a deterministic one, or criterion='distribution'"),
+        ("tune-grid --criterion trajectory --config toy.yaml --sampler DDIM", "none with criterion='trajectory'"),
+        ("tune-grid --config toy.yaml --label 1", "the data have conditions of their own"),
+        ("tune-grid --num 0", "num=0: expected at least 1"),
+        ("sample --output never --grid broken.json", "broken.json is no JSON"),
+        ("sample --output never --grid list.json", "list.json holds no configuration of a grid"),
+        ("sample --output never --grid other.json", "ornstein.core.CosineSchedule is no Grid"),
+        ("sample --output never --grid five.json --steps 3", "steps=3: this grid has 3 times, for steps=2"),
+    ],
+)
+def test_grids_say_what_is_wrong(line: str, message: str, run: Callable[..., str], place: Path) -> None:
+    (place / "broken.json").write_text("{")
+    (place / "list.json").write_text("[]")
+    (place / "other.json").write_text('{"class_path": "ornstein.core.CosineSchedule"}')
+    times = '{"class_path": "ornstein.core.Times", "init_args": {"values": [1.0, 0.5, 0.0]}}'
+    (place / "five.json").write_text(times)
+    assert message in run(f"{line} --checkpoint runs/toy", 2)
