@@ -12,11 +12,12 @@ FOUNDATION = [
     *("process", "schedules", "schedule_transforms", "sdes", "parameterisations", "denoisers", "closed_form", "noise"),
     *("objectives", "weightings", "training_times", "grids", "samplers", "guidance", "nn"),
 ]
-LIGHT = {"torch", "numpy", "jaxtyping", "tqdm"}  # torch brings tqdm
+# Torch brings tqdm; torchdiffeq is imported where it is used, as the last test here sees.
+LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", "torchdiffeq"}
 HEAVY = [
     *("PIL", "datasets", "diffusers", "h5py", "huggingface_hub", "jsonargparse", "lightning", "matplotlib", "nibabel"),
     *("pandas", "pydicom", "pytorch_lightning", "rdkit", "scipy", "sklearn", "soundfile", "tensorboard", "tokenizers"),
-    *("torch_geometric", "torchaudio", "torchmetrics", "torchvision", "tqdm", "transformers", "yaml"),
+    *("torch_geometric", "torchaudio", "torchdiffeq", "torchmetrics", "torchvision", "tqdm", "transformers", "yaml"),
 ]
 
 
