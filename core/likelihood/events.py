@@ -8,6 +8,9 @@ from ..objectives import shaped_mask
 
 __all__ = ["event_dim", "event_sum", "keep_of", "source_of"]
 
+# Samples that were drawn with a seed are often judged with the same one: the draws must not be those that made them.
+_APART = 0x4C696B656C69686F
+
 
 def keep_of(mask: Tensor | None, like: Tensor) -> Tensor | None:
     """The mask as numbers that multiply ``like``, if there is one."""
@@ -30,9 +33,10 @@ def _wide(values: Tensor) -> torch.dtype:
 
 
 def source_of(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
-    """The noise source of a seed, the one given, or torch's global generator."""
+    """The noise source of a seed (other draws than a sampler's of this seed), the one given, or torch's generator."""
     if seed is not None and noise is not None:
-        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
+        raise ValueError("seed and noise were both given: expected one of them")
     if seed is not None:
-        return SeededNoise(seed)
+        SeededNoise(seed)  # checks it
+        return SeededNoise(seed ^ _APART)
     return noise if noise is not None else IndependentNoise()

@@ -64,10 +64,10 @@ def test_measured_variance_is_that_of_the_posterior(of: str) -> None:
     exact = GaussianDenoiser(SDE(CosineSchedule()), torch.ones(8), 0.3 * torch.eye(8))
     x = exact.sample(4000, generator=torch.Generator().manual_seed(0))
     measured = AnalyticVariance.measure(exact, x, of=of, batch_size=4000, seed=1)  # type: ignore[arg-type]
-    for t in (0.02, 0.1, 0.3, 0.5, 0.7):
+    for t, rtol in ((0.02, 0.02), (0.1, 0.02), (0.3, 0.03), (0.5, 0.05), (0.7, 0.1)):  # less signal, more error
         state = torch.zeros(2, 8, dtype=torch.float64)
         found, expected = measured(state, t).variance, exact(state, t).variance
-        torch.testing.assert_close(found.expand_as(expected), expected, rtol=0.05, atol=0)
+        torch.testing.assert_close(found.expand_as(expected), expected, rtol=rtol, atol=0)
 
 
 def test_measured_variance_depends_on_the_noise_level_alone() -> None:
