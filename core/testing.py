@@ -20,7 +20,15 @@ from .noise import NoiseSource, NoiseStream
 from .samplers import Sampler
 from .sdes import SDE
 
-__all__ = ["anisotropic_gaussian", "convergence_order", "exact_moments", "sampling_errors", "three_modes"]
+__all__ = [
+    "anisotropic_gaussian",
+    "convergence_order",
+    "exact_moments",
+    "ring_of_modes",
+    "sampling_errors",
+    "three_modes",
+    "uneven_modes",
+]
 
 
 def anisotropic_gaussian(process: SDE, mean: Sequence[float] = (0.5, -1.0, 0.3)) -> GaussianDenoiser:
@@ -39,6 +47,23 @@ def three_modes(process: SDE) -> MixtureDenoiser:
     weights = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
     means = torch.tensor([[-2.0, 0.0], [1.0, 1.5], [1.5, -1.0]], dtype=torch.float64)
     return MixtureDenoiser(process, weights, means, torch.tensor([0.7, 0.4, 0.5], dtype=torch.float64))
+
+
+def ring_of_modes(process: SDE) -> MixtureDenoiser:
+    """Exact for eight modes on a circle of radius 1.2, of standard deviation 0.08 and weights 1, 2, 1, 2, ...: a test
+    of few steps, since the data lie far apart and are narrow.
+    """
+    angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    means = 1.2 * torch.stack([angles.cos(), angles.sin()], 1)
+    weights = torch.tensor([1.0, 2.0] * 4, dtype=torch.float64)
+    return MixtureDenoiser(process, weights, means, torch.full((8,), 0.08, dtype=torch.float64))
+
+
+def uneven_modes(process: SDE) -> MixtureDenoiser:
+    """Exact for four modes whose standard deviations go from 0.35 to 0.03 and whose weights from 0.5 to 0.05."""
+    means = torch.tensor([[-1.0, -0.6], [0.9, -0.7], [0.2, 1.0], [1.6, 1.4]], dtype=torch.float64)
+    weights, stds = (torch.tensor(v, dtype=torch.float64) for v in ([0.5, 0.3, 0.15, 0.05], [0.35, 0.15, 0.06, 0.03]))
+    return MixtureDenoiser(process, weights, means, stds)
 
 
 def sampling_errors(

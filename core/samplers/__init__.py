@@ -5,6 +5,7 @@ from .adaptive_sde import AdaptiveSDE
 from .ancestral import DDIM, DDPM
 from .base import LinearSampler, Sampler, SampleStep
 from .deis import DEIS, LMS
+from .dpm_adaptive import DPMSolverAdaptive
 from .dpm_solver import DPMSolver
 from .edm import EDMSampler
 from .langevin import AnnealedLangevin
@@ -30,6 +31,7 @@ __all__ = [
     "AdaptiveStep",
     "AnnealedLangevin",
     "DPMSolver",
+    "DPMSolverAdaptive",
     "DPMSolverSinglestep",
     "EDMSampler",
     "Euler",

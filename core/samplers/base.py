@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..denoisers import Denoiser, Posterior
-from ..grids import Grid, UniformLogSNR
+from ..grids import Grid, PowerTime
 from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
 from ..sdes import SDE
 
@@ -88,7 +88,7 @@ class Sampler(ABC):
     """
 
     steps: int = 50
-    grid: Grid = field(default=UniformLogSNR(), kw_only=True)
+    grid: Grid = field(default=PowerTime(), kw_only=True)
     denoise: bool = field(default=False, kw_only=True)
 
     order: ClassVar[int] = 1
@@ -103,7 +103,7 @@ class Sampler(ABC):
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise ValueError(f"steps={self.steps!r}: expected an integer of at least 1")
         if not isinstance(self.grid, Grid):
-            raise TypeError(f"grid={self.grid!r}: expected a Grid, such as UniformLogSNR()")
+            raise TypeError(f"grid={self.grid!r}: expected a Grid, such as PowerTime()")
 
     @property
     def stochastic(self) -> bool:

@@ -101,7 +101,7 @@ class DPMSolver(LinearSampler):
         if self.form != "exact":
             i1 = torch.where(short, i1, 0.5 * i0) if self.order == 3 else 0.5 * i0
         slope, older_slope = h / h1, h / h2  # D = slope (m_0 - m_1)
-        curve = torch.where(h1.isfinite() & short, (i2 * h + i1 * h1) / (h1 + h2), 0.0)  # F = (D - D_older) h / (h_1 + h_2)
+        curve = torch.where(h1.isfinite() & short, (i2 * h + i1 * h1) / (h1 + h2), 0.0)  # F / (D - D_older)
         columns = {
             1: [i0],
             2: [i0 + i1 * slope, -i1 * slope],

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..grids import Grid, UniformLogSNR
 from ..schedules import require
 from ..sdes import SDE
 from .base import Row, Run, Sampler
@@ -36,6 +37,7 @@ class AnnealedLangevin(Sampler):
     """
 
     steps: int = 100
+    grid: Grid = field(default=UniformLogSNR(), kw_only=True)
     corrections: int = field(default=5, kw_only=True)
     eta: float | None = field(default=None, kw_only=True)
 
