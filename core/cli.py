@@ -132,7 +132,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def _tuning_arguments(parser: argparse.ArgumentParser) -> None:
     _model_arguments(parser, 64)
     parser.add_argument("--criterion", default="distribution", help="distribution, trajectory, bound or align")
-    parser.add_argument("--method", default="gradient", help="gradient or coordinate, for the first two")
+    parser.add_argument("--method", default="coordinate", help="coordinate or gradient, for the first two")
     parser.add_argument("--iterations", type=int, default=100, help="greatest number, for the same (default 100)")
     parser.add_argument("--reference", type=int, default=100, metavar="STEPS", help="of the reference (default 100)")
     parser.add_argument("--resolution", type=int, default=100, help="times to choose from, for bound and align")

@@ -36,7 +36,7 @@ class GridTuner:
     """
 
     criterion: Literal["distribution", "trajectory", "bound", "align"] = "distribution"
-    method: Literal["gradient", "coordinate"] = "gradient"
+    method: Literal["coordinate", "gradient"] = "coordinate"
     iterations: int = 100
     reference: int = 100
     resolution: int = 100

@@ -43,7 +43,7 @@ def run_from(
     at = levels.detach()
     slope = process.schedule.d_log_snr(times[1:-1]).to(at)
     inner = times[1:-1] + (levels - at) / slope
-    clock = [float(times[0]), *inner.unbind(), float(times[-1])]
+    clock: list[Tensor | float] = [float(times[0]), *inner.unbind(), float(times[-1])]
     with torch.enable_grad():
         run = Run(denoiser, condition, stream)
         end = sampler.walk(run, x, clock, rows)  # type: ignore[arg-type]

@@ -57,8 +57,9 @@ class SamplerSearch:
 
     Args:
         criterion: "trajectory" (deterministic samplers) or "distribution".
-        method: "gradient": Adam, differentiating through the run; "coordinate": each weight in turn is raised and
-            lowered and stays where that is better, by half as much when nothing is; needs no gradient.
+        method: "coordinate": each weight in turn is raised and lowered and stays where that is better, by half as much
+            when a sweep gains less than 1 %; needs no gradient.  "gradient": Adam, differentiating through the run, for
+            many steps, where a sweep is long; not for samplers whose steps branch on their coefficients.
         iterations: greatest number of Adam's steps, or of sweeps.
         patience: stop after this many steps without a better distance (gradient).
         lr: Adam's learning rate, for the weights ``w``.
@@ -67,7 +68,7 @@ class SamplerSearch:
     """
 
     criterion: Literal["trajectory", "distribution"] = "distribution"
-    method: Literal["gradient", "coordinate"] = "gradient"
+    method: Literal["coordinate", "gradient"] = "coordinate"
     iterations: int = field(default=150, kw_only=True)
     patience: int = field(default=30, kw_only=True)
     lr: float = field(default=0.1, kw_only=True)
@@ -223,7 +224,7 @@ class SamplerSearch:
         weights, part, count = levels.weights(), 1.0, 1
         best = float(distance(sampler, None))
         for _ in _bar(self.iterations, progress):
-            found = False
+            before = best
             for i, side in product(range(len(weights)), (-1, 1)):
                 tried = weights.clone()
                 tried[i] += side * part
@@ -231,8 +232,8 @@ class SamplerSearch:
                 value = float(distance(replace(sampler, grid=as_times(levels.times(inner))), None))
                 count += 1
                 if value < best:
-                    best, weights, levels.start, found = value, tried, inner, True
-            part = part if found else part / 2
+                    best, weights, levels.start = value, tried, inner
+            part = part if best < 0.99 * before else part / 2
             if part < 0.02:
                 break
         return levels, count
