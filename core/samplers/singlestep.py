@@ -121,7 +121,9 @@ class DPMSolverSinglestep(Sampler):
         """The solver that spends exactly this many evaluations ("DPM-Solver-fast"; 2206.00927, section 3.4).
 
         As many steps of the full order as fit; the rest is spent on the last steps, which are of lower order.  The
-        grid must end in clean data, whose step is of order 1 and takes the last evaluation.
+        grid must end in clean data, whose step is of order 1 and takes the last evaluation.  Budgets below 6 are
+        spent on
+        order 1 and below 9 on order 2 at most: two or three steps of a high order would be too long for it.
 
         Args:
             evaluations: at least 1.
@@ -129,6 +131,7 @@ class DPMSolverSinglestep(Sampler):
             settings: the other arguments of the class.
         """
         require(evaluations >= 1, "evaluations", evaluations, "a number of at least 1")
+        order = min(order, 1 if evaluations < 6 else 2 if evaluations < 9 else 3)
         full, rest = divmod(evaluations - 1, order)
         orders = (*[order] * full, *([rest] if rest else []), 1)
         return cls(len(orders), order=order, orders=orders, **settings)  # type: ignore[arg-type]
