@@ -119,10 +119,9 @@ class DPMSolverAdaptive(Sampler):
             count.evaluations, count.accepted = count.evaluations + self.order, count.accepted + 1
             count.rejected = rejected
             if run.callback is not None:
-                times = [float(schedule.time(v.min()).clamp(0, 1)) for v in (before, now)]
+                begun, arrived = (float(schedule.time(v.min()).clamp(0, 1)) for v in (before, now))
                 number = count.accepted
-                step = AdaptiveStep(number - 1, number, *times, x, mean, count.evaluations, rejected)
-                run.callback(step)
+                run.callback(AdaptiveStep(number - 1, number, begun, arrived, x, mean, count.evaluations, rejected))
         return x
 
     def _pair(self, run: Run, x: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -213,16 +213,13 @@ class Multistep(Sampler):
         if corrected is None:
             out = leading(posterior, self.predicts, p, q)
         else:
-            out = corrected * a + weights[0] * value if isinstance(a, Tensor) else _sum(corrected, a, value, weights[0])
+            out = _sum(corrected, a, value, weights[0])
         for weight, older in zip(weights[1:], run.history):
-            if isinstance(weight, Tensor):
-                out = out + weight * older
-            elif weight != 0:
-                out.add_(older, alpha=weight)
+            out = _plus(out, weight, older)
         z = None
         if self.stochastic if isinstance(g, Tensor) else g != 0:
             z = run.noise.step(x, t, s)
-            out = out + g * z if isinstance(g, Tensor) else out.add_(z, alpha=g)
+            out = _plus(out, g, z)
         self._remember(run, value)
         run.base = (x if corrected is None else corrected, z)
         return out
@@ -244,11 +241,17 @@ class Multistep(Sampler):
         base, z = run.base
         out = _sum(base, a, value, new)
         for weight, known in zip(older, run.history):
-            if weight != 0:
-                out.add_(known, alpha=weight)
-        return out if z is None or g == 0 else out.add_(z, alpha=g)
+            out = _plus(out, weight, known)
+        return out if z is None else _plus(out, g, z)
 
 
-def _sum(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
+def _sum(x: Tensor, a: float | Tensor, y: Tensor, b: float | Tensor) -> Tensor:
     """``a x + b y`` as a new tensor."""
-    return torch.mul(x, a).add_(y, alpha=b)
+    return a * x + b * y if isinstance(b, Tensor) else torch.mul(x, a).add_(y, alpha=b)
+
+
+def _plus(out: Tensor, weight: float | Tensor, value: Tensor) -> Tensor:
+    """``out + weight value``, in place where the weight is a number."""
+    if isinstance(weight, Tensor):
+        return out + weight * value
+    return out.add_(value, alpha=weight) if weight != 0 else out

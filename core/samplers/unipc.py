@@ -35,7 +35,7 @@ class UniPC(Multistep):
 
     order: int = field(default=2, kw_only=True)  # type: ignore[misc]
     bh: Literal["bh1", "bh2"] = field(default="bh2", kw_only=True)
-    predicts: Predicts = field(default="mean", kw_only=True)  # type: ignore[misc]
+    predicts: Predicts = field(default="mean", kw_only=True)
     corrector: bool = field(default=True, kw_only=True)
     predictor: LinearSampler | None = field(default=None, kw_only=True)
 
