@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import require
+from ..schedules import VPSchedule, require
 from ..sdes import SDE
 from .base import Row, Run, Sampler
 
@@ -130,11 +130,10 @@ class RungeKutta(Sampler):
         return self.tableau.order
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
-        steps, stages = self.steps if steps is None else steps, len(self.tableau.b)
-        if process is not None:
-            return int(self.plan(process, self.grid(steps, process))[:, 0].sum()) + self.denoise
-        last = stages if self.bounded and steps == 1 else 1
-        return stages * (steps - 1) + last + self.denoise
+        """As for every sampler; without a process, on one of DDPM's noise levels that ends in clean data."""
+        process = process if process is not None else SDE(VPSchedule())
+        grid = self.grid(self.steps if steps is None else steps, process)
+        return int(self.plan(process, grid)[:, 0].sum()) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
         """Columns: evaluations ``n``; then of stages 2 to s the time, the factor of ``x_t`` and those of the means so

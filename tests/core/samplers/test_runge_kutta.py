@@ -26,6 +26,7 @@ from ornstein.core import (
     VESchedule,
     VPSchedule,
 )
+from ornstein.core.grids import PowerTime
 from ornstein.core.samplers import DPMSolverSinglestep
 from ornstein.core.samplers.runge_kutta import METHODS
 from ornstein.core.testing import anisotropic_gaussian, convergence_order, sampling_errors, three_modes
@@ -157,13 +158,15 @@ class Counted(torch.nn.Module):
 @pytest.mark.parametrize("bounded", [True, False])
 @pytest.mark.parametrize("form", ["data", "noise"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 17])
-@pytest.mark.parametrize("grid", [UniformLogSNR(), UniformTime(), UniformTime(0.9, 0.1), Karras()], ids=repr)
+@pytest.mark.parametrize(
+    "grid", [UniformLogSNR(), PowerTime(), UniformTime(), UniformTime(0.9, 0.1), Karras()], ids=repr
+)
 def test_declared_number_of_evaluations(grid: object, steps: int, form: str, bounded: bool) -> None:
     counted = Counted(three_modes(SDE(CosineSchedule())))
     sampler = RungeKutta(steps, method="kutta3", form=form, bounded=bounded, grid=grid)  # type: ignore[arg-type]
     sampler.sample(counted, (4, 2), seed=0)  # type: ignore[arg-type]
     assert counted.calls == sampler.nfe(process=counted.process)
-    if isinstance(grid, UniformLogSNR):
+    if isinstance(grid, UniformLogSNR | PowerTime):
         assert counted.calls == sampler.nfe() == sampler.nfe(steps)
 
 
