@@ -64,7 +64,8 @@ def posterior_sampler(
 
     Example:
         >>> import torch
-        >>> from ornstein.core import SDE, GaussianDenoiser, GaussianNoise, Mask, Measurement, VPSchedule, posterior_sampler
+        >>> from ornstein.core import SDE, GaussianDenoiser, VPSchedule, posterior_sampler
+        >>> from ornstein.core.inverse import GaussianNoise, Mask, Measurement
         >>> prior = GaussianDenoiser(SDE(VPSchedule()), [0.0, 0.0], [[1.0, 0.9], [0.9, 1.0]])
         >>> seen = Measurement(torch.tensor([[1.0, 0.0]]), Mask(torch.tensor([True, False])), GaussianNoise(0.1))
         >>> sampler, denoiser = posterior_sampler("mmps", prior, seen)
