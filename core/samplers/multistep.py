@@ -47,6 +47,9 @@ class Multistep(Sampler):
         order: number of values that a step uses.
         start: "runge_kutta": the first steps of a method of order 3 or more are single steps, which keep its order;
             "low_order": they are multistep of rising order; "auto": the first for runs of 12 steps or more.
+
+    The ``previous`` of `step` holds values of what the method follows (``predicts``): posterior means or noises.
+    `step` neither corrects nor starts a run.
     """
 
     steps: int = 20

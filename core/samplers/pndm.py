@@ -34,9 +34,11 @@ class PNDM(Multistep):
 
     Args:
         order: number of values: 4 (F-PNDM), 2 (S-PNDM), or 3 or 1 (`DDIM`).
-        start: "runge_kutta": the first ``order - 1`` steps are pseudo Runge-Kutta steps of four evaluations (for two
-            values, one step of two); "low_order": one pseudo improved Euler step of two evaluations, then fewer values;
-            "auto": the first for runs of 12 steps or more.
+        start: "runge_kutta": the first ``order - 1`` steps are pseudo Runge-Kutta steps of four evaluations, in runs of
+            ``2 order`` steps or more (for two values, one step of two); "low_order": one pseudo improved Euler step of
+            two evaluations, then fewer values; "auto": the first for runs of 12 steps or more.  Improved Euler's slope
+            at the end has the weight 1/2, or ``rho_s / rho_t`` where that is less, so that a long step stays near the
+            data.
     """
 
     order: int = field(default=4, kw_only=True)  # type: ignore[misc]
@@ -54,7 +56,8 @@ class PNDM(Multistep):
         """Of each step at the start: 1 for improved Euler, 2 for Runge-Kutta of order 4; the last step is neither."""
         if self.order == 1:
             return []
-        long = self.start == "runge_kutta" or (self.start == "auto" and steps >= LONG_RUN)
+        least = {"runge_kutta": 2 * self.order, "auto": LONG_RUN}.get(self.start)
+        long = least is not None and steps >= least
         kinds = [2] * (self.order - 1) if long and self.order > 2 else [1]
         return kinds[: steps - 1]
 
@@ -67,25 +70,28 @@ class PNDM(Multistep):
         return _transfer(process, t, s)[1][:, None] * adams
 
     def _starts(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: the kind, the middle time, DDIM's factors of state and noise to the middle and to the end."""
+        """Columns: the kind, the middle time, DDIM's factors of state and noise to the middle and to the end, the
+        weight of improved Euler's slope at the end.
+        """
         t, s = times[:-1], times[1:]
         rows = times.new_full((len(t), COLUMNS), torch.nan)
         kinds = self._start_kinds(len(t))
         finite = (process.schedule.log_snr(s) - process.schedule.log_snr(t)).isfinite()
         middle = 0.5 * (t + s)
-        columns = [middle, *_transfer(process, t, middle), *_transfer(process, t, s)]
+        shrink = (0.5 * (process.schedule.log_snr(t) - process.schedule.log_snr(s))).exp()  # rho_s / rho_t
+        columns = [middle, *_transfer(process, t, middle), *_transfer(process, t, s), shrink.clamp(max=0.5)]
         for i, kind in enumerate(kinds):
             if finite[i]:
                 rows[i, 0] = kind
-                rows[i, 1:6] = torch.stack(columns, 1)[i]
+                rows[i, 1:7] = torch.stack(columns, 1)[i]
         return rows
 
     def _single(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> tuple[Tensor, Tensor]:
-        kind, middle, a_half, w_half, a, w = row[:6]
+        kind, middle, a_half, w_half, a, w, end = row[:7]
         first = run.posterior(x, t).eps
         if kind == 1:
             second = run.posterior(a * x + w * first, s).eps
-            return a * x + (0.5 * w) * (first + second), first
+            return a * x + w * ((1 - end) * first + end * second), first
         second = run.posterior(a_half * x + w_half * first, middle).eps
         third = run.posterior(a_half * x + w_half * second, middle).eps
         fourth = run.posterior(a * x + w * third, s).eps
