@@ -23,11 +23,15 @@ from torch import Tensor
 from ..denoisers import Denoiser, Posterior
 from ..grids import Grid, PowerTime
 from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from ..schedules import VPSchedule
 from ..sdes import SDE
 
 __all__ = ["LinearSampler", "SampleStep", "Sampler"]
 
 Row = Sequence[float | Tensor]
+
+STANDARD = SDE(VPSchedule())
+"""The process for which evaluations are counted where none is named."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Sampler(ABC):
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         """Number of evaluations of the denoiser in a run of ``steps`` steps (default: the sampler's own).
 
-        Exact for grids that end in clean data; give the process to have it exact for any grid.
+        Exact for grids that space noise levels and end in clean data; give the process to have it exact for any grid.
         """
         return (self.steps if steps is None else steps) + self.denoise
 

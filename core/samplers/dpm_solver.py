@@ -100,6 +100,8 @@ class DPMSolver(LinearSampler):
         short = (big_h <= 0.5) | torch.tensor(self.form == "released")  # enough for a quadratic
         if self.form != "exact":
             i1 = torch.where(short, i1, 0.5 * i0) if self.order == 3 else 0.5 * i0
+        if self.form != "released" and self.eta > 0:
+            h1 = torch.where(big_h > 2, torch.inf, h1)  # nor is the latest slope
         slope, older_slope = h / h1, h / h2  # D = slope (m_0 - m_1)
         curve = torch.where(h1.isfinite() & short, (i2 * h + i1 * h1) / (h1 + h2), 0.0)  # F / (D - D_older)
         columns = {

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..schedules import require
 from ..sdes import SDE
-from .base import Row, Run, Sampler
+from .base import STANDARD, Row, Run, Sampler
+from .long_steps import long_steps
 from .ode import heun_rows, heun_step, second_evaluations
 
 __all__ = ["EDMSampler"]
@@ -28,7 +29,7 @@ class EDMSampler(Sampler):
         r_min: ``S_tmin``, lowest noise level with churn.
         r_max: ``S_tmax``, highest.
         noise_scale: ``S_noise``, positive; 1.003 to 1.007 in the paper make up for lost detail.
-        bounded: as for `Heun`.
+        bounded: as for `Heun`; long steps have no churn either.
     """
 
     churn: float = field(default=40.0, kw_only=True)
@@ -51,8 +52,7 @@ class EDMSampler(Sampler):
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         steps = self.steps if steps is None else steps
-        if process is None:
-            return 2 * steps - 1 + self.denoise
+        process = process or STANDARD
         return steps + second_evaluations(self.plan(process, self.grid(steps, process))[:, 3:]) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
@@ -60,6 +60,8 @@ class EDMSampler(Sampler):
         schedule, t, s = process.schedule, times[:-1], times[1:]
         alpha, ratio = schedule.alpha(t), schedule.sigma(t) / schedule.alpha(t)
         churned = ratio.isfinite() & (ratio >= self.r_min) & (ratio <= self.r_max)
+        if self.bounded:
+            churned &= ~long_steps(process, t, s)
         gamma = torch.where(churned, min(self.churn / len(t), math.sqrt(2) - 1), 0.0)
         t_hat = torch.where(gamma > 0, schedule.time(schedule.log_snr(t) - 2 * torch.log1p(gamma)), t)
         alpha_hat = schedule.alpha(t_hat)

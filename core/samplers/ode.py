@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..denoisers import Posterior
 from ..sdes import SDE
-from .base import LinearSampler, Row, Run, Sampler
+from .base import STANDARD, LinearSampler, Row, Run, Sampler
+from .long_steps import divide, long_steps
 
 __all__ = ["Euler", "Heun"]
 
@@ -23,9 +24,6 @@ def euler_coefficients(process: SDE, times: Tensor) -> tuple[Tensor, Tensor]:
     schedule, t, s = process.schedule, times[:-1], times[1:]
     a = schedule.sigma(s) / schedule.sigma(t)
     return a, schedule.alpha(s) - a * schedule.alpha(t)
-
-
-LONGEST = 3.0  # in log-SNR
 
 
 def heun_gain(process: SDE, times: Tensor) -> Tensor:
@@ -45,19 +43,15 @@ def heun_rows(process: SDE, t: Tensor, s: Tensor, bounded: bool) -> Tensor:
     The correction moves the state by ``w (mean_s - mean_t) alpha_s`` with ``w = (r_t / r_s - 1) / 2``, which grows
     without limit as steps grow.  Bounded, ``w`` is at most ``1 - r_s / r_t``, so that the new state weighs both means
     positively; this concerns steps that more than halve the noise ratio, the one from pure noise included.  A step
-    that gains more than `LONGEST` in log-SNR is divided into two of Euler's, through the level half-way.  Short steps,
-    and so the order, stay as they are.
+    that is too long (`long_steps`) is divided into two of Euler's, the one to clean data as well.
     """
     schedule = process.schedule
     alpha, sigma = schedule.alpha(s), schedule.sigma(s)
     stop = torch.zeros(len(t), 3, dtype=torch.float64)
     if bounded:
-        low, high = schedule.log_snr(t), schedule.log_snr(s)
         gain = 0.5 * (sigma - alpha * schedule.sigma(t) / schedule.alpha(t))
-        gain = torch.maximum(gain, -sigma * (1 - (0.5 * (low - high)).exp()))
-        start = torch.maximum(low, (high - 1).clamp(max=-10.0))  # pure noise counts as log-SNR -10
-        long = (high - start > LONGEST) & (sigma > 0)
-        middle = schedule.time(0.5 * (start + high)).clamp(0, 1)
+        gain = torch.maximum(gain, -sigma * (1 - (0.5 * (schedule.log_snr(t) - schedule.log_snr(s))).exp()))
+        long, middle = long_steps(process, t, s), divide(process, t, s, 2)[:, 0]
         between = torch.stack([schedule.alpha(middle), schedule.sigma(middle), middle], 1)
         stop = torch.where(long[:, None], between, stop)
         gain = torch.where((sigma > 0) & ~long, gain, 0.0)
@@ -88,7 +82,8 @@ class Euler(LinearSampler):
 class Heun(Sampler):
     """Heun's method: an Euler step, then the mean of the slopes at both of its ends.
 
-    Karras et al. 2022 (arXiv 2206.00364), algorithm 1.  Two evaluations a step, one in the step to clean data.
+    Karras et al. 2022 (arXiv 2206.00364), algorithm 1.  Two evaluations a step, one in the step to clean data unless it
+    is long.
     Converges at order 2.
 
     Args:
@@ -103,8 +98,7 @@ class Heun(Sampler):
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         steps = self.steps if steps is None else steps
-        if process is None:
-            return 2 * steps - 1 + self.denoise
+        process = process or STANDARD
         return steps + second_evaluations(self.plan(process, self.grid(steps, process))) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:

@@ -36,7 +36,8 @@ class PNDM(Multistep):
         order: number of values: 4 (F-PNDM), 2 (S-PNDM), or 3 or 1 (`DDIM`).
         start: "runge_kutta": the first ``order - 1`` steps are pseudo Runge-Kutta steps of four evaluations, in runs of
             ``2 order`` steps or more (for two values, one step of two); "low_order": one pseudo improved Euler step of
-            two evaluations, then fewer values; "auto": the first for runs of 12 steps or more.  Improved Euler's slope
+            two evaluations, then fewer values; "auto": the first for runs of 12 steps or more, the other for
+            5 or more, else DDIM's step.  Improved Euler's slope
             at the end has the weight 1/2, or ``rho_s / rho_t`` where that is less, so that a long step stays near the
             data.
     """
@@ -54,7 +55,7 @@ class PNDM(Multistep):
 
     def _start_kinds(self, steps: int) -> list[int]:
         """Of each step at the start: 1 for improved Euler, 2 for Runge-Kutta of order 4; the last step is neither."""
-        if self.order == 1:
+        if self.order == 1 or (self.start == "auto" and steps < 5):
             return []
         least = {"runge_kutta": 2 * self.order, "auto": LONG_RUN}.get(self.start)
         long = least is not None and steps >= least

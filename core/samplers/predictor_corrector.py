@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..schedules import require
 from ..sdes import SDE, posterior_coefficients
-from .base import Row, Run, Sampler
+from .base import STANDARD, Row, Run, Sampler
 from .langevin import added
+from .long_steps import divide, long_steps
 from .sde import EulerMaruyama
 
 __all__ = ["PredictorCorrector"]
@@ -46,7 +47,7 @@ class PredictorCorrector(Sampler):
     Steps from pure noise and to clean data, and those that gain more than `LONGEST` in log-SNR, where both other
     predictors leave much more noise than belongs there, are ancestral; the last is then the mean.  Ancestral steps have
     the smaller variance of DDPM.  A long step leaves nothing to correct for: instead of its corrections it is divided
-    into as many more ancestral steps, evenly spaced in log-SNR, so a run of few steps is `DDPM` of as many evaluations.
+    into as many more ancestral steps, so a run of few steps is `DDPM` of as many evaluations.
     Converges at order 1.
 
     Args:
@@ -83,9 +84,12 @@ class PredictorCorrector(Sampler):
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         steps = self.steps if steps is None else steps
-        last = True if process is None else bool(process.schedule.sigma(self.grid(steps, process)[-1]) == 0)
-        predictions = int(last) if self.predictor == "none" else steps
-        return predictions + self.corrections * (steps - last) + self.denoise
+        process = process or STANDARD
+        times = self.grid(steps, process)
+        clean = bool(process.schedule.sigma(times[-1]) == 0)
+        whole = clean and bool(self._divided(process, times)[-1:, :1].any())  # the last step is divided
+        predictions = int(clean) if self.predictor == "none" else steps
+        return predictions + self.corrections * (steps - clean + whole) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
         """Columns: the predictor's ``a, b, g`` of ``x_s = a x_t + b mean + g z``; ``alpha_s`` and ``sigma_s``; and for
@@ -116,12 +120,10 @@ class PredictorCorrector(Sampler):
         if self.predictor == "none" or self.corrections == 0:
             return times.new_zeros(len(times) - 1, 0)
         schedule, t, s, parts = process.schedule, times[:-1], times[1:], self.corrections + 1
-        high = schedule.log_snr(s)
-        low = torch.maximum(schedule.log_snr(t), (high - 1).clamp(max=NOISE))
-        long = (high - low > LONGEST) & high.isfinite()
-        share = torch.arange(1, parts, dtype=torch.float64) / parts
-        inner = schedule.time(low[:, None] + share * (high - low)[:, None]).clamp(0, 1)
-        ends = torch.cat([t[:, None], torch.where(long[:, None], inner, t[:, None]), s[:, None]], 1)
+        long = schedule.log_snr(s) - schedule.log_snr(t).clamp(min=NOISE) > LONGEST
+        long = torch.where(schedule.sigma(s) > 0, long, long_steps(process, t, s))
+        inner = torch.where(long[:, None], divide(process, t, s, parts), t[:, None])
+        ends = torch.cat([t[:, None], inner, s[:, None]], 1)
         rows = [
             torch.stack([ends[:, i], *posterior_coefficients(schedule, ends[:, i], ends[:, i + 1])], 1)
             for i in range(parts)

@@ -19,14 +19,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..schedules import VPSchedule, require
+from ..schedules import require
 from ..sdes import SDE
-from .base import Row, Run, Sampler
+from .base import STANDARD, Row, Run, Sampler
+from .long_steps import divide, long_steps
 
 __all__ = ["RungeKutta", "Tableau"]
-
-NOISE, DATA = -10.0, 10.0  # log-SNR where a state is noise, or data, to 0.7 %
-LONGEST = 3.0
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,9 @@ METHODS = {
 class RungeKutta(Sampler):
     r"""Runge-Kutta with ``s`` evaluations a step; see the module's text.
 
-    At few steps the nodes of a high order stand too far apart to say anything of the way between them.  Bounded, a step
-    that gains more than `LONGEST` in log-SNR is divided into ``s`` steps of Euler's method, evenly spaced in log-SNR,
-    at the same cost, and so is a step to clean data from a state that is far from it; a run of one or two steps is then
-    `DDIM` of as many evaluations.  As steps grow none is long, so the order stays.  The step to clean data, where ``u``
-    is infinite, is otherwise of order 1 and one evaluation: ``x_s = mean``.
+    Bounded, a step that is too long (`ornstein.core.samplers.long_steps`) is divided into ``s`` steps of Euler's
+    method, at the same cost; a run of one or two steps is then `DDIM` of as many evaluations.  The step to clean
+    data, where ``u`` is infinite, is otherwise of order 1 and one evaluation: ``x_s = mean``.
 
     Args:
         method: "midpoint", "heun2", "ralston" (order 2), "heun3", "kutta3", "ssp3" (order 3), "rk4", "three_eighths"
@@ -130,10 +126,9 @@ class RungeKutta(Sampler):
         return self.tableau.order
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
-        """As for every sampler; without a process, on one of DDPM's noise levels that ends in clean data."""
-        process = process if process is not None else SDE(VPSchedule())
-        grid = self.grid(self.steps if steps is None else steps, process)
-        return int(self.plan(process, grid)[:, 0].sum()) + self.denoise
+        steps = self.steps if steps is None else steps
+        process = process or STANDARD
+        return int(self.plan(process, self.grid(steps, process))[:, 0].sum()) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
         """Columns: evaluations ``n``; then of stages 2 to s the time, the factor of ``x_t`` and those of the means so
@@ -143,11 +138,10 @@ class RungeKutta(Sampler):
         low, high = schedule.log_snr(t), schedule.log_snr(s)
         clean = schedule.sigma(s) == 0
         singular = clean | (~low.isfinite() if self.form == "noise" else False)
-        start = torch.maximum(low, torch.minimum(torch.full_like(low, NOISE), high - 1))
-        long = torch.where(clean, start < DATA - LONGEST, high - start > LONGEST) & self.bounded
+        long = long_steps(process, t, s) & self.bounded
         matrices = self._matrices(low, high)
         nodes, factors = self._stages(process, times, matrices, ~singular & ~long)
-        divided = self._divided(process, times, start, torch.where(clean, DATA, high), long)
+        divided = self._divided(process, times)
         nodes, factors = (torch.where(_column(long, a), b, a) for a, b in ((nodes, divided[0]), (factors, divided[1])))
         once = singular & ~long
         euler = schedule.sigma(s) / schedule.sigma(t)
@@ -194,18 +188,13 @@ class RungeKutta(Sampler):
             states.append(scale[:, i + 1, None] * step)
         return inner, torch.stack(states[1:], 1)
 
-    def _divided(self, process: SDE, times: Tensor, low: Tensor, high: Tensor, long: Tensor) -> tuple[Tensor, Tensor]:
-        """As `_stages`, of ``s`` steps of Euler's method, evenly spaced between two values of log-SNR."""
+    def _divided(self, process: SDE, times: Tensor) -> tuple[Tensor, Tensor]:
+        """As `_stages`, of ``s`` steps of Euler's method."""
         schedule, stages = process.schedule, len(self.tableau.b)
-        clean = schedule.sigma(times[1:]) == 0
-        # The last of the steps that end in clean data starts at the upper value.
-        count = torch.where(clean, stages - 1, stages).clamp(min=1)
-        share = torch.arange(1, stages) / count[:, None]
-        inner = schedule.time(low[:, None] + share * (high - low)[:, None]).clamp(0, 1)
-        inner = torch.where(long[:, None], inner, times[:-1, None])
+        inner = divide(process, times[:-1], times[1:], stages)
         ends = torch.cat([times[:-1, None], inner, times[1:, None]], 1)
         alpha, sigma = schedule.alpha(ends), schedule.sigma(ends)
-        state = torch.zeros(len(long), 1 + stages, dtype=torch.float64)
+        state = torch.zeros(len(inner), 1 + stages, dtype=torch.float64)
         state[:, 0] = 1.0
         states = []
         for i in range(stages):

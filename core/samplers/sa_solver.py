@@ -64,7 +64,7 @@ class SASolver(Multistep):
         low, high = self.interval
         ratio_t, ratio_s = ((-0.5 * process.schedule.log_snr(v)).exp() for v in (t, s))
         inside = (ratio_t <= high * (1 + 1e-12)) & (ratio_s >= low * (1 - 1e-12))
-        return torch.where(inside, self.tau, 0.0)
+        return torch.where(inside, self.tau, torch.zeros_like(t))
 
     def weights(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
         return lagrange_weights(process.schedule, t, s, nodes, "mean", tau=self.stochasticity(process, t, s))

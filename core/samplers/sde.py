@@ -12,7 +12,7 @@ from .base import LinearSampler
 
 __all__ = ["EulerMaruyama"]
 
-LONGEST = 3.0
+LONGEST = 1.5
 
 
 @dataclass(frozen=True)

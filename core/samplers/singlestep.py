@@ -48,7 +48,7 @@ def singlestep_rows(schedule: Schedule, t: Tensor, s: Tensor, orders: Sequence[i
     def node(r: Tensor) -> Tensor:
         return schedule.time(2 * (half[0] + r * h)).clamp(0, 1)
 
-    r1, r2 = torch.where(order == 3, 1 / 3, 0.5).to(h.dtype), 2 / 3
+    r1, r2 = torch.where(order == 3, torch.full_like(h, 1 / 3), 0.5), 2 / 3
     high, third = order > 1, order == 3
     first, second = torch.where(high, node(r1), nan), torch.where(third, node(torch.full_like(h, r2)), nan)
     constant, slope = stage(1.0, s)

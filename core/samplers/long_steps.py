@@ -1,0 +1,46 @@
+"""What one-step methods do in steps that are too long for their formulas: the same evaluations, spent on shorter steps.
+
+Beyond a gain of 3 in log-SNR, more than a fourfold fall of ``sigma / alpha``, the nodes of a method of order 2 or more
+stand too far apart to say anything of the way between them, and its result may leave the data by any distance.  Such a
+step is divided, at the same number of evaluations, into steps of first order; the parts are even on the scale of the
+default grid, so that a run in which every step is long is a first-order run on that grid.  As steps grow shorter none
+is long, and the method's order stays.
+"""
+
+import torch
+from torch import Tensor
+
+from ..schedules import VPSchedule
+from ..sdes import SDE
+
+__all__ = ["LONGEST", "divide", "long_steps"]
+
+LONGEST = 3.0  # in log-SNR
+NOISE, DATA = -10.0, 7.0  # log-SNR as which pure noise and clean data count
+
+_REFERENCE = VPSchedule()
+
+
+def long_steps(process: SDE, t: Tensor, s: Tensor) -> Tensor:
+    """Which of the steps from ``t`` to ``s`` ``(N,)`` are too long."""
+    low, high = process.schedule.log_snr(t), process.schedule.log_snr(s)
+    high = torch.where(high == torch.inf, DATA, high)
+    return high - torch.maximum(low, (high - 1).clamp(max=NOISE)) > LONGEST
+
+
+def divide(process: SDE, t: Tensor, s: Tensor, parts: int) -> Tensor:
+    """The times within each step that divide it into ``parts``, ``(N, parts - 1)``, falling.
+
+    They are even in the square root of the time that has the same noise level under ``VPSchedule()``.
+    """
+    share = torch.arange(1, parts, dtype=torch.float64) / parts
+    start, end = (_place(process, v)[:, None] for v in (t, s))
+    return process.schedule.time(_REFERENCE.log_snr((start + share * (end - start)) ** 2)).clamp(0, 1)
+
+
+def _place(process: SDE, t: Tensor) -> Tensor:
+    log_snr = process.schedule.log_snr(t)
+    clean = log_snr == torch.inf
+    lowest = float(_REFERENCE.log_snr(torch.tensor(1.0, dtype=torch.float64)))
+    times = _REFERENCE.time(torch.where(clean, 0.0, log_snr).clamp(min=lowest))
+    return torch.where(clean, 0.0, times.clamp(0, 1).sqrt())
