@@ -57,14 +57,13 @@ def label(value: object) -> str:
 # Order of the error, its tolerance, and the run lengths at which it has settled.
 SHORT, LONG = (160, 320), (320, 640)
 ORDERED: list[tuple[Sampler, int, float, tuple[int, int]]] = [
-    *[(DEIS(order=k, variable=v), k, 0.15, SHORT) for k in (1, 2, 3) for v in VARIABLES],
+    *[(DEIS(order=k, variable=v), k, 0.15, SHORT) for k in (1, 2, 3) for v in ("log_rho", "t")],
     # Two terms of the error, of fourth and fifth order, are of one size at these steps; shorter ones meet rounding.
-    *[(DEIS(order=4, variable=v), 4, 0.3 if v == "log_rho" else 0.15, LONG) for v in VARIABLES],
+    *[(DEIS(order=4, variable=v), 4, 0.3 if v == "log_rho" else 0.15, LONG) for v in ("log_rho", "t")],
     *[(LMS(order=k), k, 0.15, LONG if k == 3 else SHORT) for k in (1, 2, 3, 4)],
     *[(UniPC(order=k, bh=bh, corrector=False), k, 0.15, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
     (UniPC(order=3, corrector=False), 3, 0.25, LONG),  # falls to 3 from above
     *[(UniPC(order=k, predicts="eps", corrector=False), k, 0.15, SHORT) for k in (1, 2, 3)],
-    (UniPC(order=2, bh="bh1", predicts="eps", corrector=False), 2, 0.15, SHORT),
     *[(UniPC(order=k, bh=bh), k + 1, 0.15, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
     *[(UniPC(order=k, bh=bh, predicts="eps"), k + 1, 0.2, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
     (UniPC(order=3), 4, 0.2, SHORT),
@@ -124,12 +123,11 @@ def test_high_order_needs_its_start(sampler: Multistep, mixture: tuple[Denoiser,
     assert errors[-1] > 3 * sampling_errors(replace(low, start="runge_kutta"), *mixture, SHORT[1:])[0]
 
 
-@pytest.mark.parametrize("schedule", [CosineSchedule(), EDMSchedule()], ids=label)
 @pytest.mark.parametrize(("order", "corrector_order"), [(2, 0), (3, 0), (2, 2), (3, 3)])
 @pytest.mark.parametrize("tau", [0.5, 1.0])
-def test_exact_moments_of_sa_solver(tau: float, order: int, corrector_order: int, schedule: Schedule) -> None:
-    """Second order in the covariance for all settings; without a corrector this is the multistep part's order."""
-    process = SDE(schedule)
+def test_exact_moments_of_sa_solver(tau: float, order: int, corrector_order: int) -> None:
+    """Second order in the covariance for all settings."""
+    process = SDE(CosineSchedule())
     denoiser = anisotropic_gaussian(process)
     end = process.level(LOW(1, process)[-1])
     truth = end.alpha**2 * denoiser.covariance + end.sigma**2 * torch.eye(3, dtype=torch.float64)
@@ -169,7 +167,7 @@ EQUAL: list[tuple[Sampler, Sampler]] = [
 ]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES, ids=label)
+@pytest.mark.parametrize("schedule", SCHEDULES[::2], ids=label)
 @pytest.mark.parametrize(("one", "other"), EQUAL, ids=label)
 def test_methods_said_to_be_equal_are(one: Sampler, other: Sampler, schedule: Schedule) -> None:
     denoiser = three_modes(SDE(schedule))
@@ -253,14 +251,18 @@ ALL: list[Sampler] = [
     SASolver(order=2, corrector_order=0),
     SASolver(tau=0.0),
 ]
-GRIDS = [UniformLogSNR(), UniformTime(), UniformTime(0.9, 0.1), Karras()]
+GRIDS = [
+    (CosineSchedule(), UniformLogSNR()),
+    (CosineSchedule(), UniformTime()),
+    (FlowSchedule(), UniformTime(0.9, 0.1)),
+    (VESchedule(0.01, 50.0), Karras()),
+]
 
 
-@pytest.mark.parametrize("schedule", [CosineSchedule(), VESchedule(0.01, 50.0), FlowSchedule()], ids=label)
-@pytest.mark.parametrize("grid", GRIDS, ids=repr)
+@pytest.mark.parametrize(("schedule", "grid"), GRIDS, ids=label)
 @pytest.mark.parametrize("sampler", ALL, ids=label)
 def test_declared_number_of_evaluations(sampler: Sampler, grid: object, schedule: Schedule) -> None:
-    for steps in (1, 2, 3, 4, 13):
+    for steps in (1, 2, 3, 13):
         counted = Counting(three_modes(SDE(schedule)))
         sampler = replace(sampler, steps=steps, grid=grid)  # type: ignore[arg-type]
         sampler.sample(counted, (3, 2), seed=0)
@@ -274,7 +276,7 @@ def _forward(x: Tensor, c: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule(), ZeroTerminalSNR(VPSchedule())], ids=label)
-@pytest.mark.parametrize("prediction", ["x0", "v", "flow"])
+@pytest.mark.parametrize("prediction", ["x0", "v"])
 @pytest.mark.parametrize("sampler", ALL, ids=label)
 def test_zero_terminal_snr_is_finite_and_counted(sampler: Sampler, prediction: str, schedule: Schedule) -> None:
     counted = Counting(NetworkDenoiser(_forward, SDE(schedule), prediction))  # type: ignore[arg-type]
