@@ -65,6 +65,12 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
         core.PredictorCorrector(predictor=name) for name in ("reverse_diffusion", "euler", "none")
     ),
     core.ImportanceTimes: (core.ImportanceTimes(bins=7, history=2),),
+    core.UniPC: tuple(core.UniPC(order=order, predicts=of) for order in (1, 2, 3) for of in ("mean", "eps")),
+    core.DEIS: tuple(core.DEIS(order=order) for order in (1, 2, 3, 4)),
+    core.PNDM: (core.PNDM(), core.PNDM(order=2)),
+    core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
+    # Samplers that are given a measurement have tests of their own, with one.
+    **{cls: () for cls in (core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS)},
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 
