@@ -36,10 +36,9 @@ class PNDM(Multistep):
         order: number of values: 4 (F-PNDM), 2 (S-PNDM), or 3 or 1 (`DDIM`).
         start: "runge_kutta": the first ``order - 1`` steps are pseudo Runge-Kutta steps of four evaluations, in runs of
             ``2 order`` steps or more (for two values, one step of two); "low_order": one pseudo improved Euler step of
-            two evaluations, then fewer values; "auto": the first for runs of 12 steps or more, the other for
-            5 or more, else DDIM's step.  Improved Euler's slope
-            at the end has the weight 1/2, or ``rho_s / rho_t`` where that is less, so that a long step stays near the
-            data.
+            two evaluations, then fewer values; "auto": the first for runs of 12 steps or more, the other for 5
+            or more, else DDIM's step.  Improved Euler's slope at the end has the weight 1/2, or ``rho_s / rho_t`` where
+            that is less, so that a long step stays near the data.
     """
 
     order: int = field(default=4, kw_only=True)  # type: ignore[misc]

@@ -55,29 +55,31 @@ def label(value: object) -> str:
 
 
 # Order of the error, its tolerance, and the run lengths at which it has settled.
-SHORT, LONG = (160, 320), (320, 640)
+SHORT, MEDIUM, LONG = (80, 160), (160, 320), (320, 640)
 ORDERED: list[tuple[Sampler, int, float, tuple[int, int]]] = [
     *[(DEIS(order=k, variable=v), k, 0.15, SHORT) for k in (1, 2, 3) for v in ("log_rho", "t")],
     # Two terms of the error, of fourth and fifth order, are of one size at these steps; shorter ones meet rounding.
-    *[(DEIS(order=4, variable=v), 4, 0.3 if v == "log_rho" else 0.15, LONG) for v in ("log_rho", "t")],
-    *[(LMS(order=k), k, 0.15, LONG if k == 3 else SHORT) for k in (1, 2, 3, 4)],
+    (DEIS(order=4), 4, 0.3, LONG),
+    (DEIS(order=4, variable="t"), 4, 0.15, MEDIUM),
+    *[(LMS(order=k), k, 0.15, SHORT if k < 4 else MEDIUM) for k in (1, 2, 3, 4)],
     *[(UniPC(order=k, bh=bh, corrector=False), k, 0.15, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
     (UniPC(order=3, corrector=False), 3, 0.25, LONG),  # falls to 3 from above
     *[(UniPC(order=k, predicts="eps", corrector=False), k, 0.15, SHORT) for k in (1, 2, 3)],
     *[(UniPC(order=k, bh=bh), k + 1, 0.15, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
-    *[(UniPC(order=k, bh=bh, predicts="eps"), k + 1, 0.2, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
+    *[(UniPC(order=k, bh=bh, predicts="eps"), k + 1, 0.15, MEDIUM) for k in (1, 2) for bh in ("bh1", "bh2")],
     (UniPC(order=3), 4, 0.2, SHORT),
-    (UniPC(order=3, predicts="eps"), 4, 0.3, SHORT),  # climbs to 4 from below, as DEIS does
+    (UniPC(order=3, predicts="eps"), 4, 0.3, MEDIUM),  # climbs to 4 from below, as DEIS does
     (UniPC(order=1, predictor=DDIM()), 2, 0.15, SHORT),
     (UniPC(order=2, predictor=DPMSolver()), 3, 0.15, SHORT),
     (UniPC(order=3, predictor=DPMSolver(order=3)), 4, 0.2, SHORT),
-    *[(SASolver(order=k, tau=0.0, corrector_order=0), k, 0.15 if k < 3 else 0.25, SHORT) for k in (1, 2, 3)],
+    *[(SASolver(order=k, tau=0.0, corrector_order=0), k, 0.15, SHORT) for k in (1, 2)],
+    (SASolver(order=3, tau=0.0, corrector_order=0), 3, 0.25, MEDIUM),
     (SASolver(order=1, tau=0.0, corrector_order=1), 2, 0.15, SHORT),
-    (SASolver(order=2, tau=0.0, corrector_order=2), 3, 0.15, SHORT),
+    (SASolver(order=2, tau=0.0, corrector_order=2), 3, 0.15, MEDIUM),
     (SASolver(order=3, tau=0.0, corrector_order=3), 4, 0.2, SHORT),
     (SASolver(order=3, tau=0.0, corrector_order=1), 2, 0.15, SHORT),  # the corrector has the last word
     (PNDM(order=1), 1, 0.15, SHORT),
-    *[(PNDM(order=k), 2, 0.2, SHORT) for k in (2, 3, 4)],  # DDIM's transfer holds the order at 2
+    *[(PNDM(order=k), 2, 0.2, MEDIUM) for k in (2, 3, 4)],  # DDIM's transfer holds the order at 2
 ]
 
 
@@ -110,7 +112,7 @@ def test_order_on_a_mixture(
 )
 def test_order_on_a_gaussian(sampler: Sampler, order: int, schedule: Schedule) -> None:
     """Under other schedules, which for polynomials in time and for PNDM is another method."""
-    errors = sampling_errors(replace(sampler, grid=MIDDLE), *gaussian_problem(schedule), (160, 320))
+    errors = sampling_errors(replace(sampler, grid=MIDDLE), *gaussian_problem(schedule), SHORT)
     assert convergence_order(errors) == pytest.approx(order, abs=0.2)
 
 
@@ -118,9 +120,9 @@ def test_order_on_a_gaussian(sampler: Sampler, order: int, schedule: Schedule) -
 def test_high_order_needs_its_start(sampler: Multistep, mixture: tuple[Denoiser, Tensor, Tensor]) -> None:
     """A first step of order 1 leaves an error of second order, which no later step takes away."""
     low = replace(sampler, start="low_order", grid=MIDDLE)
-    errors = sampling_errors(low, *mixture, SHORT)
+    errors = sampling_errors(low, *mixture, MEDIUM)
     assert convergence_order(errors) == pytest.approx(2, abs=0.35)
-    assert errors[-1] > 3 * sampling_errors(replace(low, start="runge_kutta"), *mixture, SHORT[1:])[0]
+    assert errors[-1] > 3 * sampling_errors(replace(low, start="runge_kutta"), *mixture, MEDIUM[1:])[0]
 
 
 @pytest.mark.parametrize(("order", "corrector_order"), [(2, 0), (3, 0), (2, 2), (3, 3)])
@@ -167,7 +169,7 @@ EQUAL: list[tuple[Sampler, Sampler]] = [
 ]
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES[::2], ids=label)
+@pytest.mark.parametrize("schedule", SCHEDULES[::3], ids=label)
 @pytest.mark.parametrize(("one", "other"), EQUAL, ids=label)
 def test_methods_said_to_be_equal_are(one: Sampler, other: Sampler, schedule: Schedule) -> None:
     denoiser = three_modes(SDE(schedule))
@@ -262,7 +264,7 @@ GRIDS = [
 @pytest.mark.parametrize(("schedule", "grid"), GRIDS, ids=label)
 @pytest.mark.parametrize("sampler", ALL, ids=label)
 def test_declared_number_of_evaluations(sampler: Sampler, grid: object, schedule: Schedule) -> None:
-    for steps in (1, 2, 3, 13):
+    for steps in (1, 2, 12):
         counted = Counting(three_modes(SDE(schedule)))
         sampler = replace(sampler, steps=steps, grid=grid)  # type: ignore[arg-type]
         sampler.sample(counted, (3, 2), seed=0)
@@ -280,7 +282,7 @@ def _forward(x: Tensor, c: Tensor) -> Tensor:
 @pytest.mark.parametrize("sampler", ALL, ids=label)
 def test_zero_terminal_snr_is_finite_and_counted(sampler: Sampler, prediction: str, schedule: Schedule) -> None:
     counted = Counting(NetworkDenoiser(_forward, SDE(schedule), prediction))  # type: ignore[arg-type]
-    for steps in (5, 12):
+    for steps in (3, 12):
         counted.calls = 0
         sampler = replace(sampler, steps=steps, grid=UniformTime())
         assert sampler.sample(counted, (3, 2), seed=0).isfinite().all()
@@ -336,7 +338,7 @@ def test_step_is_what_sample_repeats(sampler: Multistep) -> None:
 def test_few_evaluations_stay_near_the_data(sampler: Sampler) -> None:
     denoiser = three_modes(SDE(VPSchedule()))
     truth = denoiser.sample(4000, generator=torch.Generator().manual_seed(0)).pow(2).mean().sqrt()
-    for steps in (1, 2, 3, 5, 8, 12):
+    for steps in (2, 3, 5, 12):
         out = replace(sampler, steps=steps).sample(denoiser, (500, 2), seed=0)
         assert out.pow(2).mean().sqrt() < 1.5 * truth
 
