@@ -6,7 +6,7 @@ import torch
 from ornstein.core import MMPS, Blur, DPMSolver, FourierMagnitude, GaussianDenoiser, Mask, MatrixOperator, PoissonNoise
 from ornstein.core.nn import UNet
 from ornstein.domains.images import ImageDiffusion
-from ornstein.domains.images.tasks import inpainting, of_states
+from ornstein.domains.images.measurements import inpainting, of_states
 
 G = torch.Generator().manual_seed(0)
 IMAGES = torch.rand(3, 1, 8, 8, generator=G)
