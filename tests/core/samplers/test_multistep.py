@@ -67,16 +67,16 @@ ORDERED: list[tuple[Sampler, int, float, tuple[int, int]]] = [
     *[(UniPC(order=k, predicts="eps", corrector=False), k, 0.15, SHORT) for k in (1, 2, 3)],
     *[(UniPC(order=k, bh=bh), k + 1, 0.15, SHORT) for k in (1, 2) for bh in ("bh1", "bh2")],
     *[(UniPC(order=k, bh=bh, predicts="eps"), k + 1, 0.15, MEDIUM) for k in (1, 2) for bh in ("bh1", "bh2")],
-    (UniPC(order=3), 4, 0.2, SHORT),
+    (UniPC(order=3), 4, 0.2, MEDIUM),
     (UniPC(order=3, predicts="eps"), 4, 0.3, MEDIUM),  # climbs to 4 from below, as DEIS does
     (UniPC(order=1, predictor=DDIM()), 2, 0.15, SHORT),
     (UniPC(order=2, predictor=DPMSolver()), 3, 0.15, SHORT),
-    (UniPC(order=3, predictor=DPMSolver(order=3)), 4, 0.2, SHORT),
+    (UniPC(order=3, predictor=DPMSolver(order=3)), 4, 0.2, MEDIUM),
     *[(SASolver(order=k, tau=0.0, corrector_order=0), k, 0.15, SHORT) for k in (1, 2)],
     (SASolver(order=3, tau=0.0, corrector_order=0), 3, 0.25, MEDIUM),
     (SASolver(order=1, tau=0.0, corrector_order=1), 2, 0.15, SHORT),
     (SASolver(order=2, tau=0.0, corrector_order=2), 3, 0.15, MEDIUM),
-    (SASolver(order=3, tau=0.0, corrector_order=3), 4, 0.2, SHORT),
+    (SASolver(order=3, tau=0.0, corrector_order=3), 4, 0.2, MEDIUM),
     (SASolver(order=3, tau=0.0, corrector_order=1), 2, 0.15, SHORT),  # the corrector has the last word
     (PNDM(order=1), 1, 0.15, SHORT),
     *[(PNDM(order=k), 2, 0.2, MEDIUM) for k in (2, 3, 4)],  # DDIM's transfer holds the order at 2
