@@ -12,7 +12,7 @@ TESTFLAGS ?=
 QUIET_OPENMP := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types imports docs bench wheel clean
+.PHONY: help certify demo test check lint types imports docs bench wheel clean
 
 help: ## List the targets.
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -46,6 +46,12 @@ types: $(VENV)/dev.installed ## Check types on a built copy (checkers do not fol
 
 imports: $(VENV)/dev.installed ## Check who imports whom.
 	$(BIN)/lint-imports --no-cache
+
+certify: $(VENV)/images.installed ## Measure every method on solved problems; writes the record and the page of the docs.
+	$(QUIET_OPENMP) $(BIN)/ornstein certify --output runs/certify
+	cp runs/certify/certify.json benchmarks/results/
+	cp runs/certify/certification.md docs/
+	cp runs/certify/images/*.png docs/images/
 
 docs: $(VENV)/docs.installed ## Build the documentation, running its examples; warnings are errors.
 	rm -rf docs/_build docs/api/generated

@@ -1,4 +1,4 @@
-"""The command ``ornstein``: fit, sample, evaluate, tune-grid, domains and demo.
+"""The command ``ornstein``: fit, sample, evaluate, tune-grid, certify, domains and demo.
 
 Domains are found through the registry and named by class paths in configurations; the command knows none of them.
 Errors that a user can mend are one line on stderr and exit status 2; ``--debug`` shows where they came from.
@@ -19,7 +19,7 @@ from ornstein.core.config import near
 
 __all__ = ["main"]
 
-VERBS = ("fit", "sample", "evaluate", "tune-grid", "domains", "demo")
+VERBS = ("fit", "sample", "evaluate", "tune-grid", "certify", "domains", "demo")
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError)
 
 
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         ("sample", sample, _sample_arguments, "draw samples from a trained model"),
         ("evaluate", evaluate, _evaluate_arguments, "measure samples against held-out data"),
         ("tune-grid", tune_grid, _tuning_arguments, "find times at which a sampler does better"),
+        ("certify", certify, _certify_arguments, "measure every method on problems whose solution is known"),
         ("domains", list_domains, _no_arguments, "list the domains that are installed"),
         ("demo", demo, _demo_arguments, "train, sample and report on data that is at hand"),
     ):
@@ -138,6 +139,13 @@ def _tuning_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resolution", type=int, default=100, help="times to choose from, for bound and align")
     parser.add_argument("--config", metavar="FILE", help="tune on this configuration's data, not on the model's own")
     parser.add_argument("--output", default="grid.json", metavar="FILE", help="the grid as JSON (default grid.json)")
+
+
+def _certify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output", metavar="DIR", default="runs/certify", help="folder to write to (default: %(default)s)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a few methods, in less than a minute")
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -234,6 +242,15 @@ def tune_grid(options: argparse.Namespace) -> int:
     output.write_text(json.dumps(to_config(tuned.grid), indent=2) + "\n", encoding="utf-8")
     print(f"error {tuned.before:.4g} before, {tuned.after:.4g} after; times in {output}")
     return 0
+
+
+def certify(options: argparse.Namespace) -> int:
+    """Certify samplers, likelihoods and posterior methods; the status is 1 if a requirement is not met."""
+    from ornstein.core.certify import certify as run
+
+    result = run(options.output, quick=options.quick, say=lambda text: print(text, file=sys.stderr, flush=True))
+    print(json.dumps(result))
+    return 0 if all(result["passed"].values()) else 1
 
 
 def list_domains(options: argparse.Namespace) -> int:

@@ -213,7 +213,8 @@ class Sampler(ABC):
             t, s: times, floats or float64 tensors of no dimensions, ``s < t``.
             noise: standard normal, shape of ``x``; drawn from torch's generator when the step needs it and it is not
                 given.
-            previous: for multistep methods, times and posterior means of earlier steps, the latest first.
+            previous: for multistep methods, times and posterior means of earlier steps, the latest first; the posterior
+                noises instead for methods that follow the noise (``predicts="eps"``).  A step is not corrected.
             condition: tensors for the denoiser, by name.
         """
         clock = [torch.as_tensor(v, dtype=torch.float64) for v in (*(p[0] for p in reversed(previous)), t, s)]

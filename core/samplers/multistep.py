@@ -107,7 +107,12 @@ class Multistep(Sampler):
 
     def _extra(self, steps: int) -> int:
         """Evaluations that the start costs beyond one a step."""
-        return self._runge_kutta_steps(steps) * (self.order - 2)
+        return self._runge_kutta_steps(steps) * (self._start_order - 1)
+
+    @property
+    def _start_order(self) -> int:
+        """Order of the single steps: one less than that of the method, to which a full corrector adds one."""
+        return self.order if self.order < self.corrects else self.order - 1
 
     def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
         steps = self.steps if steps is None else steps
@@ -145,7 +150,7 @@ class Multistep(Sampler):
         count = self._runge_kutta_steps(len(t))
         rows = times.new_full((len(t), COLUMNS), torch.nan)
         if count:
-            orders = [self.order - 1] * count
+            orders = [self._start_order] * count
             rows[:count] = singlestep_rows(process.schedule, t[:count], s[:count], orders, self.predicts)
         return rows
 
