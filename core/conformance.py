@@ -70,7 +70,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.PNDM: (core.PNDM(), core.PNDM(order=2)),
     core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
     # Samplers that are given a measurement have tests of their own, with one.
-    **{cls: () for cls in (core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS)},
+    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 

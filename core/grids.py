@@ -200,7 +200,9 @@ class PowerTime(Grid):
     def times(self, steps: int, process: SDE) -> Tensor:
         low, high = _ends(process, float(self.reference.log_snr(1.0)), math.inf)
         bounds = self.reference.time(torch.tensor([low, high], dtype=torch.float64)).clamp(0, 1) ** (1 / self.power)
-        start, stop = float(bounds[0]), 0.0 if high == math.inf else float(bounds[1])
+        start = float(bounds[0])
+        # All levels but clean data's, unless the schedule ends before the last of them.
+        stop = 0.0 if start / steps > float(bounds[1]) or high == math.inf else float(bounds[1])
         levels = self.reference.log_snr(torch.linspace(start, stop, steps + 1, dtype=torch.float64) ** self.power)
         times = process.schedule.time(levels).clamp(0, 1)
         times[-1] = 0.0

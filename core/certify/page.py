@@ -180,6 +180,7 @@ def _draw_quality(axes: Any, rows: list[Row]) -> None:
             axis.plot(*zip(*points), styles[i // 10], marker=".", color=f"C{i % 10}", label=name)
         axis.set(xscale="log", yscale="log", title=mixture, xlabel="evaluations", ylabel="sliced Wasserstein distance")
         axis.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50"])
+        axis.set_xticks([], minor=True)
     axes[-1].legend(fontsize=7, ncols=2)
 
 

@@ -74,10 +74,19 @@ def _public_classes() -> list[type]:
     }
     bases = (Schedule, ornstein.core.Sampler, ornstein.core.Grid, ornstein.core.Weighting, ornstein.core.TrainingTimes)
     bases += (ornstein.core.Objective, SDE, EMA, training.PowerEMA, training.TrainingOptions)
-    return sorted((c for c in classes if issubclass(c, bases) and not inspect.isabstract(c)), key=lambda c: c.__name__)
+    kinds = (c for c in classes if issubclass(c, bases) and not inspect.isabstract(c))
+    # A measurement and a teacher are data and models, which a configuration does not hold.
+    return sorted((c for c in kinds if not _is_given_data(c)), key=lambda c: c.__name__)
+
+
+def _is_given_data(cls: type) -> bool:
+    parameters = constructor_parameters(cls)
+    return any(n in parameters and parameters[n].default is inspect.Parameter.empty for n in ("measurement", "teacher"))
 
 
 EXAMPLES = {
+    "ConsistencyObjective": lambda cls: cls(ornstein.core.GridPairs()),
+    "GridBelow": lambda cls: cls(0.5),
     "ShiftedSchedule": lambda cls: cls(CosineSchedule(), 2.0),
     "TableSchedule": lambda cls: cls(tuple(np.linspace(1e-4, 0.02, 50))),
     "ZeroTerminalSNR": lambda cls: cls(VPSchedule()),
