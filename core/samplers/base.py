@@ -59,7 +59,7 @@ class Run:
     noise: NoiseStream
     history: list[Tensor] = field(default_factory=list)
     latest: Posterior | None = None
-    base: tuple[Tensor, Tensor | None] | None = None
+    base: tuple[Tensor, Tensor | None, bool] | None = None
     keep: Tensor | None = None
     callback: Callable[[SampleStep], None] | None = None
     progress: bool = False

@@ -229,7 +229,7 @@ class Multistep(Sampler):
             z = run.noise.step(x, t, s)
             out = _plus(out, g, z)
         self._remember(run, value)
-        run.base = (x if corrected is None else corrected, z)
+        run.base = (x, z, False) if corrected is None else (corrected, z, True)
         return out
 
     def _single(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> tuple[Tensor, Tensor]:
@@ -246,8 +246,9 @@ class Multistep(Sampler):
         if not row or run.base is None or isinstance(row[0], Tensor) or row[0] != row[0]:
             return None
         a, new, *older, g = row
-        base, z = run.base
-        out = _sum(base, a, value, new)
+        base, z, own = run.base
+        # A corrected state is seen by nobody else and serves once, so its memory is used again.
+        out = _plus(base.mul_(a), new, value) if own and not isinstance(a, Tensor) else _sum(base, a, value, new)
         for weight, known in zip(older, run.history):
             out = _plus(out, weight, known)
         return out if z is None else _plus(out, g, z)
