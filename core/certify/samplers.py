@@ -44,7 +44,7 @@ from ..samplers import (
     UniPC,
 )
 from ..schedule_transforms import TableSchedule
-from ..schedules import CosineSchedule, EDMSchedule
+from ..schedules import CosineSchedule, EDMSchedule, Schedule
 from ..sdes import SDE
 from ..testing import (
     anisotropic_gaussian,
@@ -209,10 +209,10 @@ def _order_row(name: str, problem: str, claim: Claim, measured: float) -> Row:
     }
 
 
-_SCHEDULES = {"moments_cosine": CosineSchedule(), "moments_edm": EDMSchedule()}
+_SCHEDULES: dict[str, Schedule] = {"moments_cosine": CosineSchedule(), "moments_edm": EDMSchedule()}
 
 
-def _moments_row(name: str, claim: Claim, label: str, schedule: CosineSchedule | EDMSchedule) -> Row:
+def _moments_row(name: str, claim: Claim, label: str, schedule: Schedule) -> Row:
     process = SDE(schedule)
     denoiser = anisotropic_gaussian(process)
     end = process.level(float(LOW(1, process)[-1]))
