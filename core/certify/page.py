@@ -177,18 +177,18 @@ def _draw_quality(axes: Any, rows: list[Row]) -> None:
         for i, name in enumerate(names):
             own = [r for r in rows if (r["sampler"], r["mixture"]) == (name, mixture) and r["budget"] is not None]
             points = [(r["nfe"], r["distance"]) for r in own]
-            axis.plot(*zip(*points), styles[i // 10], marker=".", color=f"C{i % 10}", label=name)
+            axis.plot(*zip(*points), styles[i // 10], marker="os^v"[i % 4], ms=3, color=f"C{i % 10}", label=name)
         axis.set(xscale="log", yscale="log", title=mixture, xlabel="evaluations", ylabel="sliced Wasserstein distance")
         axis.set_xticks([5, 10, 20, 50], ["5", "10", "20", "50"])
         axis.set_xticks([], minor=True)
-    axes[-1].legend(fontsize=7, ncols=2)
+    axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _draw_likelihood(axes: Any, rows: list[Row]) -> None:
     for axis, problem in zip(axes, dict.fromkeys(row["problem"] for row in rows)):
         for kind in ("small", "large", "optimal"):
             own = [r for r in rows if r["problem"] == problem and r["bound"] and r["method"].endswith(f"_{kind}")]
-            points = [(int(r["method"].split("_")[1]), r["error"]) for r in own]
+            points = [(int(r["method"].split("_")[1]), max(r["error"], 1e-3)) for r in own]
             axis.plot(*zip(*points), marker="o", label=f"variance {kind}")
         axis.set(xscale="log", yscale="log", title=problem, xlabel="steps", ylabel="gap of the bound, nats")
         axis.set_xticks([10, 25, 50], ["10", "25", "50"])

@@ -121,6 +121,7 @@ def _figures(tables: dict[str, list[Row]]) -> dict[str, float]:
 def _judged(tables: dict[str, list[Row]], quick: bool) -> dict[str, bool]:
     """What is required: claimed orders and tolerances; densities; bounds that are bounds; exact posteriors."""
     passed = {f"order_{row['sampler']}_{row['problem']}": bool(row["passed"]) for row in tables["orders"]}
+    passed["declared_evaluations"] = all(row["nfe"] == row["declared"] for row in tables["quality"])
     for row in tables["likelihoods"]:
         name = f"log_density_{row['problem']}_{row['method']}"
         if row["bound"]:
