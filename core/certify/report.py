@@ -127,7 +127,7 @@ def _judged(tables: dict[str, list[Row]], quick: bool) -> dict[str, bool]:
         if row["bound"]:
             passed[name] = row["error"] >= -4 * row["standard_error"]
         elif row["method"] == "ode_exact_1e-06":
-            passed[name] = row["worst"] <= (1e-4 if row["problem"] != "ill_conditioned" else 1e-3)
+            passed[name] = row["worst"] <= 1e-4
         elif row["standard_error"] > 0:
             passed[name] = abs(row["error"]) <= 4 * row["standard_error"] + 1e-3
     for method in METHODS:

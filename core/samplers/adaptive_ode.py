@@ -177,9 +177,6 @@ class _Flow:
         slope = self.latest.combine(math.cos(a), -math.sin(a))
         return slope if self.run.keep is None else slope * self.run.keep
 
-    def callback_step(self, angle: Tensor, x: Tensor, length: Tensor) -> None:
-        """A step is tried."""
-
     def callback_accept_step(self, angle: Tensor, x: Tensor, length: Tensor) -> None:
         """A step from ``angle`` was accepted; its end is known when the next one is, or at the end of the run."""
         begun = self.time(float(angle))

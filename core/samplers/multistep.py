@@ -89,11 +89,9 @@ class Multistep(Sampler):
         """Stochasticity of each step ``(N,)``; zero, the ODE, unless a method says otherwise."""
         return torch.zeros_like(t)
 
-    def correction(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor | None:
-        """Weights ``(R, k)`` with which steps are repeated, ``nodes`` being ``s, t`` and earlier times; ``None``
-        without a corrector.
-        """
-        return None
+    def correction(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
+        """Weights ``(R, k)`` with which steps are repeated, ``nodes`` being ``s, t`` and earlier times."""
+        return self.weights(process, t, s, nodes)
 
     @property
     def corrects(self) -> int:
@@ -200,11 +198,9 @@ class Multistep(Sampler):
             if len(rows):
                 nodes = torch.stack([times[rows + 1 - j] for j in range(k + 1)], 1)
                 weights = self.correction(process, times[rows], times[rows + 1], nodes)
-                if weights is not None:
-                    row = torch.cat([a[rows, None], weights, g[rows, None]], 1)
-                    out[rows + 1, : k + 2] = row[:, : k + 2]
-                    out[rows + 1, k + 2 : -1] = 0.0
-                    out[rows + 1, -1] = g[rows]
+                out[rows + 1, : k + 2] = torch.cat([a[rows, None], weights], 1)
+                out[rows + 1, k + 2 : -1] = 0.0
+                out[rows + 1, -1] = g[rows]
         return out
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:

@@ -68,6 +68,3 @@ class SASolver(Multistep):
 
     def weights(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
         return lagrange_weights(process.schedule, t, s, nodes, "mean", tau=self.stochasticity(process, t, s))
-
-    def correction(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
-        return self.weights(process, t, s, nodes)
