@@ -235,20 +235,20 @@ class NetworkDenoiser(Denoiser):
         self.parameterisation = Parameterisation(prediction, sigma_data)
 
     def forward(self, x_t: Tensor, t: Time, **condition: Tensor) -> LinearPosterior:
-        level = self.process.level(t)
+        network, level, d = self.network, self.process.level(t), self.sigma_data
         shaped = level.like(x_t)
-        d = self.sigma_data
         scale = (shaped.sigma * shaped.sigma + shaped.alpha * shaped.alpha * (d * d)) ** -0.5
         # Variance-preserving schedules have a scale of 1 up to rounding, which is not worth a pass over the state.
         unit = not isinstance(scale, Tensor) and abs(scale - 1) < 1e-15
         inputs = x_t if unit else scale * x_t
-        output = self.network(inputs.to(self._dtype(x_t)), noise_level(level, x_t), **condition)
+        output = network(inputs.to(_dtype(network, x_t)), noise_level(level, x_t), **condition)
         return LinearPosterior(x_t, self.process, level, output.to(x_t.dtype), self.parameterisation)
 
-    def _dtype(self, x_t: Tensor) -> torch.dtype:
-        """The network's own precision where it has floating-point weights, else the state's."""
-        weight = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
-        return weight.dtype if weight is not None and weight.is_floating_point() else x_t.dtype
+
+def _dtype(network: nn.Module, x_t: Tensor) -> torch.dtype:
+    """The network's own precision where it has floating-point weights, else the state's."""
+    weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return weight.dtype if weight is not None and weight.is_floating_point() else x_t.dtype
 
 
 def noise_level(level: Level, x_t: Tensor) -> Tensor:

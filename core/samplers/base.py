@@ -50,16 +50,13 @@ class SampleStep:
 
 @dataclass
 class Run:
-    """What one run carries from step to step: the denoiser with its conditions, the noise, earlier values and, for
-    methods that correct a step, the state and the draw that it started from.
-    """
+    """What one run carries from step to step: the denoiser with its conditions, the noise and earlier values."""
 
     denoiser: Denoiser
     condition: dict[str, Any]
     noise: NoiseStream
     history: list[Tensor] = field(default_factory=list)
     latest: Posterior | None = None
-    base: tuple[Tensor, Tensor | None, bool] | None = None
     keep: Tensor | None = None
     callback: Callable[[SampleStep], None] | None = None
     progress: bool = False
@@ -218,12 +215,16 @@ class Sampler(ABC):
             condition: tensors for the denoiser, by name.
         """
         clock = [torch.as_tensor(v, dtype=torch.float64) for v in (*(p[0] for p in reversed(previous)), t, s)]
-        row = self.plan(denoiser.process, torch.stack(clock))[-1]
+        row = self._single_plan(denoiser.process, torch.stack(clock))[-1]
         stream = IndependentNoise().begin(x.shape[0], 0) if noise is None else _Given(noise)
         run = Run(denoiser, dict(condition or {}), stream, [mean for _, mean in previous])
         if torch.compiler.is_compiling():
             return self.advance(run, x, clock[-2], clock[-1], row.unbind())
         return self.advance(run, x, float(t), float(s), row.tolist())
+
+    def _single_plan(self, process: SDE, times: Tensor) -> Tensor:
+        """The plan whose last row `step` takes."""
+        return self.plan(process, times)
 
     def _planned(self, process: SDE) -> tuple[list[float], list[Row]]:
         """Times and the rows of the plan; made once for a sampler and a process, which remembers them."""

@@ -29,7 +29,7 @@ __all__ = ["Predicts", "Variable", "lagrange_weights", "lead_columns", "leading"
 Predicts = Literal["mean", "eps"]
 Variable = Literal["log_rho", "rho", "t"]
 
-_NODES = 48
+_NODES, _WEIGHTS = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(48))
 
 
 def value_of(posterior: Posterior, predicts: Predicts) -> Tensor:
@@ -78,10 +78,9 @@ def lagrange_weights(
         variable: of the polynomial.
         tau: stochasticity, ``(R,)``; for the mean alone.
     """
-    x, w = (torch.from_numpy(v) for v in np.polynomial.legendre.leggauss(_NODES))
     start, end = 0.5 * schedule.log_snr(t), 0.5 * schedule.log_snr(s)
     h = end - start
-    points = start[:, None] + h[:, None] * (0.5 * (x + 1))
+    points = start[:, None] + h[:, None] * (0.5 * (_NODES + 1))
     distance = end[:, None] - points
     if predicts == "mean":
         pull = 1 + torch.as_tensor(tau, dtype=torch.float64) ** 2
@@ -92,7 +91,7 @@ def lagrange_weights(
     at = _position(schedule, points, start, variable)
     known = _position(schedule, 0.5 * schedule.log_snr(nodes), start, variable, nodes)
     basis = _lagrange(at, known)
-    return torch.einsum("rq,q,rqk->rk", kernel, w, basis) * (0.5 * h[:, None])
+    return torch.einsum("rq,q,rqk->rk", kernel, _WEIGHTS, basis) * (0.5 * h[:, None])
 
 
 def _position(

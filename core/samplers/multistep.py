@@ -9,6 +9,10 @@ goes back and repeats the step with that value among the known ones and the same
 algorithm 1; Xue et al. 2023, 2309.05019, algorithm 1): it costs no evaluation, since the next step needs the value
 anyway.  The last state is not corrected.
 
+Both steps are linear in the same values, ``x_s = A x_t + w . v`` predicted and ``x_s' = A x_t + c . v`` corrected, so
+that ``x_s' = x_s + (c - w) . v``: the correction is a change of the next step's weights, by ``A`` times that
+difference, and a run holds nothing but values.
+
 A method of order 3 or more that has no past yet would start at order 1 and keep that error.  It starts with single
 steps of one order less than its own instead, unless the run is so short that their evaluations would be missed.
 
@@ -19,7 +23,6 @@ what it was.
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -124,24 +127,31 @@ class Multistep(Sampler):
         return int((~rows[:, [-COLUMNS, 3 - COLUMNS]].isnan()).sum())
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        """Columns: the prediction (``p, q, A, w_0``, the weights of older values, ``g``), the correction of the state
-        at ``t`` (``A``, the weights of the value at ``t`` and older ones, ``g``; NaN for none), the single step.
-        """
+        return self._plan(process, times, bool(self.corrects))
+
+    def _single_plan(self, process: SDE, times: Tensor) -> Tensor:
+        # Nothing is known of how the state that a lone step is given came about.
+        return self._plan(process, times, False)
+
+    def _plan(self, process: SDE, times: Tensor, corrected: bool) -> Tensor:
+        """Columns: ``p, q`` of `leading`, the weights of older values, ``g``, and those of the single step."""
         schedule, t, s = process.schedule, times[:-1], times[1:]
         tau = self.stochasticity(process, t, s)
         h = 0.5 * (schedule.log_snr(s) - schedule.log_snr(t))
         decay = torch.where(tau > 0, (-(tau**2) * h).exp(), 1.0)
         g = schedule.sigma(s) * torch.where(tau > 0, -torch.expm1(-2 * tau**2 * h), 0.0).sqrt()
-        weights = self._by_past(process, times)
+        weights = self._predictions(process, times)
+        if corrected:
+            if self.predicts == "mean":
+                a = schedule.sigma(s) / schedule.sigma(t) * decay
+            else:
+                a = schedule.alpha(s) / schedule.alpha(t)
+            change = self._changes(process, times, weights)
+            weights = weights + torch.where(change != 0, a[:, None] * change, 0.0)
         p, q = lead_columns(schedule, self.predicts, t, s, weights[:, 0], decay)
         if self.predicts == "eps":
-            q = torch.where(h.isfinite(), q, schedule.sigma(s))
-            a = schedule.alpha(s) / schedule.alpha(t)
-        else:
-            a = p
-        prediction = torch.cat([torch.stack([p, q, a], 1), weights, g[:, None]], 1)
-        columns = [prediction, self._corrections(process, times, a, g), self._starts(process, times)]
-        return torch.cat(columns, 1)
+            q = torch.where(schedule.log_snr(t).isfinite(), q, schedule.sigma(s))
+        return torch.cat([torch.stack([p, q], 1), weights[:, 1:], g[:, None], self._starts(process, times)], 1)
 
     def _starts(self, process: SDE, times: Tensor) -> Tensor:
         t, s = times[:-1], times[1:]
@@ -156,103 +166,86 @@ class Multistep(Sampler):
         """How many values a step may use, ``most`` at most, ``(N,)``: those of the times of finite log-SNR that end in
         ``t``, as far as they reach; 0 where ``t`` is pure noise or the step is infinite.
         """
-        finite = process.schedule.log_snr(times).isfinite().tolist()
-        counts, run = [], 0
-        for here, there in pairwise(finite):
-            run = run + 1 if here else 0
-            counts.append(run if there else 0)
-        past = torch.tensor(counts).clamp(max=most)
-        h = 0.5 * process.schedule.log_snr(times).diff()
+        log_snr = process.schedule.log_snr(times)
+        finite = log_snr.isfinite()
+        unbroken = torch.stack([_older(finite[:-1], j, False) for j in range(most)], 1).long().cumprod(1)
+        past = torch.where(finite[1:], unbroken.sum(1), 0)
+        h = 0.5 * log_snr.diff()
         for k in range(most, 0 if correcting else 1, -1):
             past = torch.where((past == k) & (h > self.reach(k, correcting)), k - 1, past)
         return past
 
-    def _by_past(self, process: SDE, times: Tensor) -> Tensor:
-        """The prediction's weights ``(N, order)``, each step with as many values as it has."""
+    def _predictions(self, process: SDE, times: Tensor) -> Tensor:
+        """The prediction's weights ``(N, width)``, each step with as many values as it has."""
         schedule, t, s = process.schedule, times[:-1], times[1:]
-        out = times.new_zeros(len(t), self.order)
         past = self._past(process, times, self.order)
-        for k in range(1, self.order + 1):
-            rows = (past == k).nonzero()[:, 0]
-            if len(rows):
-                nodes = torch.stack([times[rows - j] for j in range(k)], 1)
-                out[rows, :k] = self.weights(process, t[rows], s[rows], nodes)
-        infinite = past == 0  # DDIM's step; for the noise the lead is set in `plan`
         if self.predicts == "mean":
             first = schedule.alpha(s) - schedule.alpha(t) * schedule.sigma(s) / schedule.sigma(t)
         else:
             first = schedule.sigma(s) - schedule.sigma(t) * schedule.alpha(s) / schedule.alpha(t)
-        out[infinite, 0] = first[infinite]
+        # Without a past it is DDIM's step; for the noise its lead is set in `plan`.
+        out = self._padded(first[:, None])
+        for k in range(1, self.order + 1):
+            nodes = torch.stack([_older(t, j) for j in range(k)], 1)
+            weights = self._padded(self.weights(process, t, s, nodes))
+            out = torch.where((past == k)[:, None], weights, out)
         return out
 
-    def _corrections(self, process: SDE, times: Tensor, a: Tensor, g: Tensor) -> Tensor:
-        """Row ``i`` corrects the state at ``times[i]``, that is, repeats step ``i - 1``."""
-        width, t = self.corrects, times[:-1]
-        if not width:
-            return times.new_zeros(len(t), 0)
-        out = times.new_full((len(t), width + 2), torch.nan)
-        past = self._past(process, times, width - 1, correcting=True)
+    def _changes(self, process: SDE, times: Tensor, predictions: Tensor) -> Tensor:
+        """By how much the correction of the state at ``t`` changes that state's weights, ``(N, width)``: of the value
+        at ``t`` and of older ones; zeros where the step that led to ``t`` is not corrected.
+        """
+        t, s = times[:-1], times[1:]
+        past = self._past(process, times, self.corrects - 1, correcting=True)
         past[: self._runge_kutta_steps(len(t))] = 0  # single steps are not corrected
-        for k in range(1, width):
-            rows = (past[:-1] == k).nonzero()[:, 0]
-            if len(rows):
-                nodes = torch.stack([times[rows + 1 - j] for j in range(k + 1)], 1)
-                weights = self.correction(process, times[rows], times[rows + 1], nodes)
-                out[rows + 1, : k + 2] = torch.cat([a[rows, None], weights], 1)
-                out[rows + 1, k + 2 : -1] = 0.0
-                out[rows + 1, -1] = g[rows]
-        return out
+        before = torch.nn.functional.pad(predictions[:, :-1], (1, 0))
+        out = torch.zeros_like(predictions)
+        for k in range(1, self.corrects):
+            nodes = torch.stack([s, *(_older(t, j) for j in range(k))], 1)
+            weights = self._padded(self.correction(process, t, s, nodes))
+            out = torch.where((past == k)[:, None], weights - before, out)
+        return _older(out, 1, 0.0)
+
+    @property
+    def _width(self) -> int:
+        """Number of values that enter a step: its own, or those of the step before, which a correction takes back."""
+        return max(self.order + 1, self.corrects) if self.corrects else self.order
+
+    def _padded(self, weights: Tensor) -> Tensor:
+        return torch.nn.functional.pad(weights, (0, self._width - weights.shape[1]))
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         start = row[-COLUMNS:]
         if not isinstance(start[0], Tensor) and start[0] == start[0]:
             out, value = self._single(run, x, t, s, start)
-            self._remember(run, value)
-            return out
-        p, q, a, *weights = row[: 3 + self.order]
-        g = row[3 + self.order]
-        posterior = run.posterior(x, t)
-        value = value_of(posterior, self.predicts)
-        corrected = self._correct(run, value, row[4 + self.order : -COLUMNS])
-        if corrected is None:
-            out = leading(posterior, self.predicts, p, q)
         else:
-            out = _sum(corrected, a, value, weights[0])
-        for weight, older in zip(weights[1:], run.history):
-            out = _plus(out, weight, older)
-        z = None
-        if self.stochastic if isinstance(g, Tensor) else g != 0:
-            z = run.noise.step(x, t, s)
-            out = _plus(out, g, z)
-        self._remember(run, value)
-        run.base = (x, z, False) if corrected is None else (corrected, z, True)
+            p, q, *weights = row[: 1 + self._width]
+            posterior = run.posterior(x, t)
+            out = leading(posterior, self.predicts, p, q)
+            for weight, older in zip(weights, run.history):
+                out = _plus(out, weight, older)
+            g = row[1 + self._width]
+            if self.stochastic if isinstance(g, Tensor) else g != 0:
+                out = _plus(out, g, run.noise.step(x, t, s))
+            if self._width == 1:
+                return out
+            value = value_of(posterior, self.predicts)
+        run.history = [value, *run.history[: self._width - 2]]
         return out
 
     def _single(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> tuple[Tensor, Tensor]:
         """A step at the start of a run and the value at ``t``."""
         return singlestep(run, x, t, row, self.predicts)
 
-    def _remember(self, run: Run, value: Tensor) -> None:
-        run.history = [value, *run.history[: max(self.order, self.corrects, 2) - 2]]
 
-    def _correct(self, run: Run, value: Tensor, row: Row) -> Tensor | None:
-        """The state at ``t`` by the step that led there repeated with the value at ``t``; ``None`` where there is
-        nothing to repeat.
-        """
-        if not row or run.base is None or isinstance(row[0], Tensor) or row[0] != row[0]:
-            return None
-        a, new, *older, g = row
-        base, z, own = run.base
-        # A corrected state is seen by nobody else and serves once, so its memory is used again.
-        out = _plus(base.mul_(a), new, value) if own and not isinstance(a, Tensor) else _sum(base, a, value, new)
-        for weight, known in zip(older, run.history):
-            out = _plus(out, weight, known)
-        return out if z is None else _plus(out, g, z)
-
-
-def _sum(x: Tensor, a: float | Tensor, y: Tensor, b: float | Tensor) -> Tensor:
-    """``a x + b y`` as a new tensor."""
-    return a * x + b * y if isinstance(b, Tensor) else torch.mul(x, a).add_(y, alpha=b)
+def _older(values: Tensor, steps: int, before: float | bool | None = None) -> Tensor:
+    """The values ``steps`` rows earlier; ``before`` the first row stands this number, or the first value."""
+    fill = (
+        values[:1].expand(steps, *values.shape[1:])
+        if before is None
+        else values.new_full((steps, *values.shape[1:]), before)
+    )
+    return torch.cat([fill, values])[: len(values)]
 
 
 def _plus(out: Tensor, weight: float | Tensor, value: Tensor) -> Tensor:

@@ -74,16 +74,14 @@ class PNDM(Multistep):
         weight of improved Euler's slope at the end.
         """
         t, s = times[:-1], times[1:]
-        rows = times.new_full((len(t), COLUMNS), torch.nan)
-        kinds = self._start_kinds(len(t))
+        kinds = torch.tensor(self._start_kinds(len(t)), dtype=times.dtype)
         finite = (process.schedule.log_snr(s) - process.schedule.log_snr(t)).isfinite()
         middle = 0.5 * (t + s)
         shrink = (0.5 * (process.schedule.log_snr(t) - process.schedule.log_snr(s))).exp()  # rho_s / rho_t
         columns = [middle, *_transfer(process, t, middle), *_transfer(process, t, s), shrink.clamp(max=0.5)]
-        for i, kind in enumerate(kinds):
-            if finite[i]:
-                rows[i, 0] = kind
-                rows[i, 1:7] = torch.stack(columns, 1)[i]
+        begin = torch.stack([kinds, *(column[: len(kinds)] for column in columns)], 1)
+        rows = times.new_full((len(t), COLUMNS), torch.nan)
+        rows[: len(kinds), : begin.shape[1]] = torch.where(finite[: len(kinds), None], begin, torch.nan)
         return rows
 
     def _single(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> tuple[Tensor, Tensor]:

@@ -129,7 +129,7 @@ class Restart(Sampler):
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         if s < t:
             return self.sampler.advance(run, x, t, s, row)
-        run.history, run.base = [], None
+        run.history = []
         start, end = run.denoiser.process.level(t), run.denoiser.process.level(s)
         spread = (-math.expm1(end.log_snr - start.log_snr)) ** 0.5
         return x * (end.alpha / start.alpha) + run.noise.draw(x) * (end.sigma * spread)

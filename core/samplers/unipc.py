@@ -57,20 +57,18 @@ class UniPC(Multistep):
         short = self.bh == "bh1" and values == (1 if correcting else 2)
         return min(super().reach(values, correcting), 1.0 if short else torch.inf)
 
-    def plan(self, process: SDE, times: Tensor) -> Tensor:
-        rows = super().plan(process, times)
+    def _predictions(self, process: SDE, times: Tensor) -> Tensor:
         if self.predictor is None:
-            return rows
-        linear = self.predictor.plan(process, times)[:, :-1]  # without the column of the noise, which is zero
-        if linear.shape[1] - 1 > self.order:
+            return super()._predictions(process, times)
+        plan, schedule = self.predictor.plan(process, times), process.schedule
+        if not torch.allclose(plan[:, 0], schedule.sigma(times[1:]) / schedule.sigma(times[:-1])):
+            raise ValueError(f"predictor={self.predictor}: expected steps that multiply the state by sigma_s / sigma_t")
+        weights = plan[:, 1:-1]  # without the column of the noise, which is zero
+        if weights.shape[1] > self.order:
             raise ValueError(
-                f"order={self.order}: expected {linear.shape[1] - 1} or more, the values {self.predictor} uses"
+                f"order={self.order}: expected {weights.shape[1]} or more, the values {self.predictor} uses"
             )
-        rows[:, 3 : 3 + self.order] = 0
-        rows[:, 3 : 2 + linear.shape[1]] = linear[:, 1:]
-        rows[:, 0] = rows[:, 2] = linear[:, 0]
-        rows[:, 1] = linear[:, 1]
-        return rows
+        return self._padded(weights)
 
     def weights(self, process: SDE, t: Tensor, s: Tensor, nodes: Tensor) -> Tensor:
         if nodes.shape[1] != 2:

@@ -402,7 +402,8 @@ class Network(torch.nn.Module):
 denoiser = NetworkDenoiser(Network(), SDE(VPSchedule()))
 x, noise = torch.randn(3, 2), torch.randn(3, 2)
 times = torch.tensor([0.9, 0.7, 0.5], dtype=torch.float64)
-for sampler in (DDIM(), DDPM(), Heun(), DPMSolver(), DPMSolverSinglestep(), DPMSolverSinglestep(order=3)):
+multistep = (DEIS(), LMS(), PNDM(), UniPC(), UniPC(predicts="eps"), SASolver())
+for sampler in (DDIM(), DDPM(), Heun(), DPMSolver(), DPMSolverSinglestep(), DPMSolverSinglestep(order=3), *multistep):
     def step(x, t, s, noise):
         return sampler.step(denoiser, x, t, s, noise=noise)
     with torch.no_grad():
