@@ -19,8 +19,9 @@ methods' own. {verdict}
 
 The claimed order of convergence, and the one measured at the finest doubling of the steps: on a Gaussian and on a
 mixture against the exact probability-flow ODE, or, for stochastic samplers, the exact covariance under a cosine and
-under EDM's schedule. For methods with error control the numbers are error over tolerance. Where a Gaussian is better
-solved than claimed the method is superconvergent on linear problems.
+under EDM's schedule. For methods without an order the numbers are error over tolerance: that asked of an error control,
+or that of the covariance in a long run of Restart, Langevin dynamics or the adaptive SDE solver. Where a Gaussian is
+better solved than claimed the method is superconvergent on linear problems.
 """
 QUALITY = """
 Sliced Wasserstein distance to two mixtures by number of evaluations, on the default grid: eight narrow modes on a
@@ -53,9 +54,15 @@ def write_page(folder: Path, tables: dict[str, list[Row]], result: Row) -> None:
         cores=result["machine"]["cores"],
         verdict=verdict,
     )
-    text += _orders(tables["orders"]) + QUALITY + _quality(tables["quality"])
+    text += (
+        _orders(tables["orders"])
+        + "\n![Orders of convergence](images/certify_order.png)\n"
+        + QUALITY
+        + _quality(tables["quality"])
+    )
     text += "\n![Distance by evaluations](images/certify_quality.png)\n"
     text += LIKELIHOODS + _likelihoods(tables["likelihoods"])
+    text += "\n![Errors of exact densities](images/certify_density.png)\n"
     text += "\n![Bounds by steps](images/certify_likelihood.png)\n"
     text += POSTERIORS + _posteriors(tables["posteriors"])
     text += "\n![Errors of posterior methods](images/certify_posterior.png)\n"
@@ -81,7 +88,7 @@ def _orders(rows: list[Row]) -> str:
         found.setdefault(row["sampler"], []).append(row)
     lines = []
     for name, pair in found.items():
-        claimed = str(pair[0].get("expected", "error control"))
+        claimed = str(pair[0].get("expected", "none"))
         values = [_number(row.get("measured", row.get("error_over_tolerance"))) for row in pair]
         kind = "moments" if pair[0]["problem"].startswith("moments") else "trajectories"
         lines.append([f"`{name}`", claimed, kind, *values])
@@ -165,9 +172,45 @@ def _draw(folder: Path, tables: dict[str, list[Row]]) -> None:
         paint(figure.subplots(1, columns, squeeze=False)[0])
         figure.savefig(folder / f"certify_{name}.png", dpi=110)
 
+    save("order", 1, lambda axes: _draw_orders(axes[0], tables["orders"]), 7.5)
     save("quality", 2, lambda axes: _draw_quality(axes, tables["quality"]), 5.5)
+    save("density", 1, lambda axes: _draw_density(axes[0], tables["likelihoods"]), 3.8)
     save("likelihood", 3, lambda axes: _draw_likelihood(axes, tables["likelihoods"]), 3.8)
     save("posterior", 3, lambda axes: _draw_posterior(axes, tables["posteriors"]))
+
+
+def _draw_orders(axis: Any, rows: list[Row]) -> None:
+    """Claimed orders as bars with their tolerance, measured ones as points."""
+    rows = [row for row in rows if "order_error" in row]
+    names = list(dict.fromkeys(row["sampler"] for row in rows))
+    for row in rows:
+        span = 2 * row["tolerance"]
+        axis.barh(names.index(row["sampler"]), span, left=row["expected"] - span / 2, color="0.85")
+    problems = {"gaussian": "C0", "mixture": "C1", "moments_cosine": "C2", "moments_edm": "C3"}
+    for problem, color in problems.items():
+        own = [row for row in rows if row["problem"] == problem]
+        places = [names.index(row["sampler"]) for row in own]
+        axis.plot([row["measured"] for row in own], places, "o", ms=4, color=color, label=problem.replace("_", " of "))
+    axis.set(xlabel="order of convergence", yticks=range(len(names)), yticklabels=names, xticks=range(1, 6))
+    axis.tick_params(axis="y", labelsize=8)
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def _draw_density(axis: Any, rows: list[Row]) -> None:
+    """The worst sample's error of every method that claims the density of each."""
+    rows = [row for row in rows if not row["bound"]]
+    names = list(dict.fromkeys(row["method"] for row in rows))
+    for i, problem in enumerate(dict.fromkeys(row["problem"] for row in rows)):
+        own = [row for row in rows if row["problem"] == problem]
+        places = [names.index(row["method"]) + 0.2 * (i - 1) for row in own]
+        axis.plot([max(row["worst"], 1e-9) for row in own], places, "o", color=f"C{i}", label=problem)
+    axis.axvline(1e-4, color="0.6", ls=":")
+    axis.set(xscale="log", xlabel="worst error of a sample, nats", yticks=range(len(names)), yticklabels=names)
+    axis.invert_yaxis()
+    axis.grid(axis="x", alpha=0.3)
+    axis.legend(fontsize=8)
 
 
 def _draw_quality(axes: Any, rows: list[Row]) -> None:

@@ -6,6 +6,11 @@ probability-flow ODE, which a Gaussian has in closed form and a mixture by an ad
 package.  Stochastic methods: the error of the covariance on Gaussian data, which is exact, without Monte Carlo
 (`exact_moments`).  Methods with error control: the error over the tolerance that was asked for.
 
+**Moments in a limit.**  Restart, whose inner walks do not grow with its steps, annealed Langevin dynamics, which is
+exact for many small steps alone, and the adaptive SDE solver have no order: a long run of each is held to an error of
+the covariance, relative to its largest entry.  Of the solver it is measured on 20,000 draws, four standard errors of
+which are within what it is allowed.
+
 **Error against evaluations.**  Sliced Wasserstein-1 distance of the samples to draws of two mixtures (`ring_of_modes`,
 `uneven_modes`) under DDPM's linear betas, on each sampler's default grid.
 """
@@ -18,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..closed_form import ClosedFormDenoiser
+from ..closed_form import ClosedFormDenoiser, GaussianDenoiser
 from ..denoisers import Denoiser, Posterior
 from ..grids import UniformLogSNR
 from ..noise import IndependentNoise
@@ -30,6 +35,7 @@ from ..samplers import (
     PNDM,
     RK45,
     AdaptiveSDE,
+    AnnealedLangevin,
     DPMSolver,
     DPMSolverAdaptive,
     DPMSolverSinglestep,
@@ -39,6 +45,7 @@ from ..samplers import (
     Heun,
     PredictorCorrector,
     Restart,
+    RestartInterval,
     RungeKutta,
     Sampler,
     SASolver,
@@ -73,14 +80,15 @@ class Claim:
 
     Args:
         sampler: with the settings that the claim is about.
-        order: of convergence; for methods with error control, not looked at.
+        order: of convergence; None for methods of error control and those of which the error itself is judged.
         steps: the two numbers of steps between which the slope is measured.
-        tolerance: how far the measured order may be from the claimed one.  Methods that reach their order from above or
-            below over more steps than rounding leaves have a wider one.
+        tolerance: how far the measured order may be from the claimed one, or how large the relative error of the
+            covariance may be.  Methods that reach their order from above or below over more steps than rounding leaves
+            have a wider one.
     """
 
     sampler: Sampler
-    order: int
+    order: int | None
     steps: tuple[int, int] = SHORT
     tolerance: float = 0.2
 
@@ -116,10 +124,13 @@ CLAIMS: dict[str, Claim] = {
     "dpm_solver_2m_sde": Claim(DPMSolver(eta=1.0), 2, MEDIUM),
     "dpm_solver_3m_sde": Claim(DPMSolver(order=3, eta=1.0), 2, MEDIUM, 0.3),
     "sa_solver": Claim(SASolver(interval=(0.0, 1e9)), 2, MEDIUM, 0.3),
-    "rk45": Claim(RK45(rtol=1e-4, atol=1e-4), 5),
-    "dpm_solver_adaptive": Claim(DPMSolverAdaptive(rtol=1e-4, atol=1e-4), 3),
+    "rk45": Claim(RK45(rtol=1e-4, atol=1e-4), None),
+    "dpm_solver_adaptive": Claim(DPMSolverAdaptive(rtol=1e-4, atol=1e-4), None),
+    "restart": Claim(Restart(200, intervals=(RestartInterval(0.2, 2.0, 3, 100),)), None, tolerance=1e-3),
+    "annealed_langevin": Claim(AnnealedLangevin(50, corrections=30, eta=0.1), None, tolerance=0.05),
+    "adaptive_sde": Claim(AdaptiveSDE(), None, tolerance=0.05),
 }
-"""Every sampler with the order that it is to show; each family's stochastic form is one of its own."""
+"""Every sampler with what it is to show; each family's stochastic form is one of its own."""
 
 QUALITY: dict[str, Sampler] = {
     "ddim": DDIM(),
@@ -181,6 +192,8 @@ Problem = tuple[ClosedFormDenoiser, Tensor, Tensor]
 
 
 def _measure(name: str, claim: Claim, gaussian: Problem, mixture: Problem) -> list[Row]:
+    if claim.order is None and claim.sampler.stochastic:
+        return [_limit_row(name, claim, label, schedule) for label, schedule in _SCHEDULES.items()]
     if claim.sampler.stochastic:
         return [_moments_row(name, claim, label, schedule) for label, schedule in _SCHEDULES.items()]
     rows = []
@@ -198,6 +211,7 @@ def _measure(name: str, claim: Claim, gaussian: Problem, mixture: Problem) -> li
 
 
 def _order_row(name: str, problem: str, claim: Claim, measured: float) -> Row:
+    assert claim.order is not None
     error = abs(measured - claim.order)
     return {
         "sampler": name,
@@ -213,11 +227,28 @@ def _order_row(name: str, problem: str, claim: Claim, measured: float) -> Row:
 _SCHEDULES: dict[str, Schedule] = {"moments_cosine": CosineSchedule(), "moments_edm": EDMSchedule()}
 
 
-def _moments_row(name: str, claim: Claim, label: str, schedule: Schedule) -> Row:
+def _problem_of_moments(schedule: Schedule) -> tuple[GaussianDenoiser, Tensor]:
+    """Gaussian data, and the covariance at the end of `LOW`."""
     process = SDE(schedule)
     denoiser = anisotropic_gaussian(process)
     end = process.level(float(LOW(1, process)[-1]))
-    truth = end.alpha**2 * denoiser.covariance + end.sigma**2 * torch.eye(3, dtype=torch.float64)
+    return denoiser, end.alpha**2 * denoiser.covariance + end.sigma**2 * torch.eye(3, dtype=torch.float64)
+
+
+def _limit_row(name: str, claim: Claim, label: str, schedule: Schedule) -> Row:
+    denoiser, truth = _problem_of_moments(schedule)
+    sampler = replace(claim.sampler, grid=LOW)
+    if sampler.adaptive:
+        x = denoiser.sample(20_000, float(LOW(1, denoiser.process)[0]), generator=torch.Generator().manual_seed(3))
+        covariance = sampler.sample(denoiser, x.shape, x=x, seed=4).T.cov()
+    else:
+        covariance = exact_moments(sampler, denoiser)[1]
+    share = float((covariance - truth).abs().max() / truth.abs().max()) / claim.tolerance
+    return {"sampler": name, "problem": label, "error_over_tolerance": share, "passed": share <= 1}
+
+
+def _moments_row(name: str, claim: Claim, label: str, schedule: Schedule) -> Row:
+    denoiser, truth = _problem_of_moments(schedule)
     errors = []
     for steps in claim.steps:
         _, covariance = exact_moments(replace(claim.sampler, steps=steps, grid=LOW), denoiser)

@@ -129,8 +129,8 @@ class DPMSolverAdaptive(Sampler):
         schedule, predicts = run.denoiser.process.schedule, self.predicts
         rows = {k: singlestep_rows(schedule, t, s, [k] * len(t), predicts) for k in range(1, self.order + 1)}
         p0, q0 = (broadcast(rows[1][:, i], x) for i in (7, 8))
-        whole = broadcast(rows[2][:, 9], x)  # the weight of a constant value
-        first, p1, q1, second, p2, q2, inner, p, q, last = (
+        whole = broadcast(rows[2][:, -1], x)  # the weight of a constant value
+        first, p1, q1, second, p2, q2, inner, p, q, _, last = (
             column if i in (0, 3) else broadcast(column, x) for i, column in enumerate(rows[self.order].unbind(1))
         )
         here = run.posterior(x, t)

@@ -21,11 +21,11 @@ NOISE, DATA = -10.0, 7.0  # log-SNR as which pure noise and clean data count
 _REFERENCE = VPSchedule()
 
 
-def long_steps(process: SDE, t: Tensor, s: Tensor) -> Tensor:
-    """Which of the steps from ``t`` to ``s`` ``(N,)`` are too long."""
+def long_steps(process: SDE, t: Tensor, s: Tensor, longest: float = LONGEST) -> Tensor:
+    """Which of the steps from ``t`` to ``s`` ``(N,)`` gain more than ``longest`` in log-SNR."""
     low, high = process.schedule.log_snr(t), process.schedule.log_snr(s)
     high = torch.where(high == torch.inf, DATA, high)
-    return high - torch.maximum(low, (high - 1).clamp(max=NOISE)) > LONGEST
+    return high - torch.maximum(low, (high - 1).clamp(max=NOISE)) > longest
 
 
 def divide(process: SDE, t: Tensor, s: Tensor, parts: int) -> Tensor:

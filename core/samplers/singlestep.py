@@ -17,13 +17,16 @@ from ..schedules import Schedule, require
 from ..sdes import SDE
 from .base import Row, Run, Sampler
 from .exponential import Predicts, lead_columns, leading, value_of
+from .long_steps import divide, long_steps
 
 __all__ = ["DPMSolverSinglestep"]
 
-COLUMNS = 10
+COLUMNS = 11
 """Columns of `singlestep_rows`: node 1, its ``p, q``; node 2, its ``p, q`` and weight of the value at node 1; the
-end's ``p, q`` and weight of the value at the last node.
+end's ``p, q`` and weights of the values at node 1 (where there is a node 2) and at the last node.
 """
+
+LONGEST = 5.0  # in log-SNR: beyond, the weights of the noise form, of size e^h, leave the data
 
 
 def singlestep_rows(schedule: Schedule, t: Tensor, s: Tensor, orders: Sequence[int], predicts: Predicts) -> Tensor:
@@ -67,7 +70,28 @@ def singlestep_rows(schedule: Schedule, t: Tensor, s: Tensor, orders: Sequence[i
     p, q = lead_columns(schedule, predicts, t, s, constant - last)
     if predicts == "eps":  # from pure noise the difference of infinities is meant
         q = torch.where(h.isfinite(), q, schedule.sigma(s))
-    return torch.stack([first, p1, q1, second, p2, q2, inner, p, q, last], 1)
+    return torch.stack([first, p1, q1, second, p2, q2, inner, p, q, torch.zeros_like(h), last], 1)
+
+
+def divided_rows(process: SDE, t: Tensor, s: Tensor, order: int) -> Tensor:
+    """Rows of the noise form for steps of finite ``h`` ``(N,)`` that are as many steps of `DDIM` as the order says."""
+    schedule, nan = process.schedule, torch.full_like(t, torch.nan)
+    middle = divide(process, t, s, order).unbind(1)
+
+    def ddim(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of the state and of the noise."""
+        h = 0.5 * (schedule.log_snr(end) - schedule.log_snr(start))
+        return schedule.alpha(end) / schedule.alpha(start), -schedule.sigma(end) * torch.expm1(h)
+
+    p, q = lead_columns(schedule, "eps", t, middle[0], ddim(t, middle[0])[1])
+    columns = [middle[0], p, q, nan, nan, nan, nan]
+    a, last = ddim(middle[-1], s)
+    between = torch.zeros_like(t)
+    if order == 3:
+        keep, inner = ddim(*middle)
+        p, q, between = keep * p, keep * q, a * inner
+        columns[3:] = [middle[1], p, q, inner]
+    return torch.stack([*columns, a * p, a * q, between, last], 1)
 
 
 def singlestep(
@@ -77,16 +101,18 @@ def singlestep(
 
     ``order`` says which nodes the row has, for rows of tensors, whose NaN cannot be asked for while compiling.
     """
-    first, p1, q1, second, p2, q2, inner, p, q, last = row
+    first, p1, q1, second, p2, q2, inner, p, q, between, last = row
     here = run.posterior(x, t)
     known = value_of(here, predicts)
     if order == 1 or (order is None and first != first):
         return leading(here, predicts, p, q), known
     value = value_of(run.posterior(leading(here, predicts, p1, q1), first), predicts)
+    out = leading(here, predicts, p, q)
     if order == 3 or (order is None and second == second):
+        out = out + between * value
         state = leading(here, predicts, p2, q2) + inner * value
         value = value_of(run.posterior(state, second), predicts)
-    return leading(here, predicts, p, q) + last * value, known
+    return out + last * value, known
 
 
 @dataclass(frozen=True)
@@ -101,12 +127,16 @@ class DPMSolverSinglestep(Sampler):
         order: 1, 2 or 3.  Order 1 is `DDIM`.
         predicts: what is integrated: the posterior mean (DPM-Solver++) or the noise (DPM-Solver).
         orders: an order for each step, in the place of ``order``; see `of_budget`.
+        bounded: divide steps of the noise form that gain more than 5 in log-SNR into steps of order 1 at the same
+            evaluations, so that runs of few steps stay near the data; the data form does so by itself.  False is the
+            published method.
     """
 
     steps: int = 10
     order: int = field(default=2, kw_only=True)  # type: ignore[misc]
     predicts: Predicts = field(default="mean", kw_only=True)
     orders: tuple[int, ...] | None = field(default=None, kw_only=True)
+    bounded: bool = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,8 +177,16 @@ class DPMSolverSinglestep(Sampler):
         return steps + int((~rows[:, [0, 3]].isnan()).sum()) + self.denoise
 
     def plan(self, process: SDE, times: Tensor) -> Tensor:
-        orders = self._orders(len(times) - 1)
-        return singlestep_rows(process.schedule, times[:-1], times[1:], orders, self.predicts)
+        t, s, orders = times[:-1], times[1:], self._orders(len(times) - 1)
+        rows = singlestep_rows(process.schedule, t, s, orders, self.predicts)
+        if not self.bounded or self.predicts == "mean":
+            return rows
+        finite = (process.schedule.log_snr(s) - process.schedule.log_snr(t)).isfinite()
+        long = long_steps(process, t, s, LONGEST) & finite
+        for order in {2, 3}.intersection(orders):
+            chosen = long & (torch.tensor(orders) == order)
+            rows = torch.where(chosen[:, None], divided_rows(process, t, s, order), rows)
+        return rows
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         order = self.order if isinstance(row[0], Tensor) else None

@@ -54,7 +54,7 @@ def test_record_page_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[s
     page = (tmp_path / "certification.md").read_text()
     assert "All that was required holds." in page
     pictures = sorted(path.name for path in (tmp_path / "images").iterdir())
-    assert pictures == ["certify_likelihood.png", "certify_posterior.png", "certify_quality.png"]
+    assert pictures == [f"certify_{name}.png" for name in ("density", "likelihood", "order", "posterior", "quality")]
 
 
 def test_what_fails_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

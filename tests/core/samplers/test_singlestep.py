@@ -21,6 +21,7 @@ from ornstein.core import (
     NetworkDenoiser,
     Schedule,
     SubVPSchedule,
+    Times,
     UniformLogSNR,
     UniformTime,
     VESchedule,
@@ -29,6 +30,7 @@ from ornstein.core import (
 )
 from ornstein.core.denoisers import GaussianPosterior
 from ornstein.core.samplers import DPMSolverSinglestep
+from ornstein.core.samplers.long_steps import divide
 from ornstein.core.testing import convergence_order, sampling_errors, three_modes
 
 ALL = [DPMSolverSinglestep(order=k, predicts=p) for k in (1, 2, 3) for p in ("mean", "eps")]  # type: ignore[arg-type]
@@ -218,3 +220,24 @@ def test_few_evaluations_stay_near_the_data(sampler: DPMSolverSinglestep) -> Non
 def test_impossible_options(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("schedule", [CosineSchedule(), FlowSchedule()], ids=label)
+@pytest.mark.parametrize("order", [2, 3])
+def test_long_steps_of_the_noise_form_are_those_of_ddim(order: int, schedule: Schedule) -> None:
+    """Two steps of 10 in log-SNR, at the evaluations of the published method, which leaves the data there."""
+    process = SDE(schedule)
+    denoiser, x = (
+        three_modes(process),
+        torch.randn(64, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+    )
+    sampler = DPMSolverSinglestep(3, order=order, predicts="eps", grid=UniformLogSNR())
+    times = sampler.route(process)
+    inner = divide(process, times[:-2], times[1:-1], order)
+    walk = torch.cat([torch.cat([times[:-2, None], inner], 1).flatten(), times[-2:]])
+    ddim = DDIM(len(walk) - 1, grid=Times(tuple(walk.tolist()))).sample(denoiser, x.shape, x=x)
+    out = sampler.sample(denoiser, x.shape, x=x)
+    torch.testing.assert_close(out, ddim, rtol=1e-9, atol=1e-9)
+    published = replace(sampler, bounded=False)
+    assert sampler.nfe(process=process) == published.nfe(process=process) == 2 * order + 1
+    assert published.sample(denoiser, x.shape, x=x).abs().max() > 1.3 * out.abs().max()
