@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
+from .activations import silu
 from .attention import CrossAttention, SelfAttention
 from .linear import Linear, Pointwise, convolution, zero_init
 

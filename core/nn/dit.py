@@ -9,9 +9,9 @@ shape, so that one set of weights serves grids of every size.
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import silu
 from torch.utils.checkpoint import checkpoint
 
+from .activations import GELU, silu
 from .attention import CrossAttention, SelfAttention, head_count
 from .checks import check_condition, check_dims, check_fraction, check_grid_input, check_integers, check_noise_level
 from .embeddings import ConditionEmbedding
@@ -57,7 +57,7 @@ class TransformerBlock(nn.Module):
         self.cross_norm = nn.LayerNorm(width) if context_width else None
         self.cross_attention = CrossAttention(width, context_width, head_width, qk_norm=True) if context_width else None
         self.mlp_norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.mlp = nn.Sequential(Linear(width, hidden), nn.GELU(approximate="tanh"), Linear(hidden, width))
+        self.mlp = nn.Sequential(Linear(width, hidden), GELU(), Linear(hidden, width))
         self.drop = nn.Dropout(dropout)
         # The gates are zero already: a zero projection behind them would leave both without a gradient.
         self.attention.out.reset_parameters()

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .activations import silu
 from .linear import Linear
 
 __all__ = ["ConditionEmbedding", "LabelEmbedding", "NoiseEmbedding", "sinusoids"]
@@ -57,7 +58,7 @@ class NoiseEmbedding(nn.Module):
 
     def forward(self, c: Float[Tensor, "batch"]) -> Float[Tensor, "batch width"]:
         features = sinusoids(c, self.features).to(self.inner.weight.dtype)
-        return self.outer(nn.functional.silu(self.inner(features)))
+        return self.outer(silu(self.inner(features)))
 
 
 class LabelEmbedding(nn.Module):

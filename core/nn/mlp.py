@@ -3,8 +3,8 @@
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import silu
 
+from .activations import silu
 from .checks import check_condition, check_fraction, check_integers, check_noise_level
 from .embeddings import ConditionEmbedding
 from .linear import Linear, zero_init

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .activations import silu
 from .blocks import AttentionBlock, Downsample, ResidualBlock, Stage, Upsample, group_count
 from .checks import check_condition, check_dims, check_fraction, check_grid_input, check_integers, check_noise_level
 from .embeddings import ConditionEmbedding
@@ -161,7 +162,7 @@ class UNet(nn.Module):
     def _evaluate(
         self, x: Tensor, c: Tensor, label: Tensor | None, context: Tensor | None, context_mask: Tensor | None
     ) -> Tensor:
-        embedding = nn.functional.silu(self.condition(c, label))
+        embedding = silu(self.condition(c, label))
         h = self.enter(to_channels_last(x))
         down, up = iter(self.down), iter(self.up)
         skips: list[Tensor] = []
@@ -176,7 +177,7 @@ class UNet(nn.Module):
                 h = self.finer[level](h, skips[-1].shape[2:])
             for _ in range(depth):
                 h = self._run(next(up), torch.cat([h, skips.pop()], dim=1), embedding, context, context_mask)
-        return like_layout(self.leave(nn.functional.silu(self.norm(h))), x)
+        return like_layout(self.leave(silu(self.norm(h))), x)
 
     def _run(self, stage: nn.Module, h: Tensor, *arguments: Tensor | None) -> Tensor:
         """One stage, recomputed in the backward pass if so asked."""

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ornstein.core.nn import MLP, DiT, Linear, Pointwise, UNet
+from ornstein.core.nn.activations import GELU, silu
 
 NETWORKS = {
     "unet-1d": (lambda: UNet(2, 1, classes=4, context_width=6, widths=(16, 32, 64)), (2, 21)),
@@ -68,3 +69,17 @@ def test_pointwise_is_a_convolution_of_size_one(dims):
     kernel = layer.weight.reshape(5, 4, *(1,) * dims)
     expected = getattr(nn.functional, f"conv{dims}d")(x, kernel, layer.bias)
     torch.testing.assert_close(layer(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("ours", "torchs"), [(silu, nn.functional.silu), (GELU(), nn.GELU(approximate="tanh"))], ids=["silu", "gelu"]
+)
+def test_activations_are_torchs_and_do_not_depend_on_the_batch(ours, torchs, threads):
+    torch.manual_seed(0)
+    x = 4 * torch.randn(64, 16, 2101)  # no multiple of any vector's length, and shared out to threads
+    whole = ours(x)
+    torch.testing.assert_close(whole, torchs(x), rtol=1e-6, atol=1e-6)
+    for size in (1, 3, 5, 11, 27):
+        assert torch.equal(ours(x[7 : 7 + size]), whole[7 : 7 + size])
+    x = x[:2, :, :5].double().requires_grad_()
+    assert torch.autograd.gradcheck(ours, x)

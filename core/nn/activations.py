@@ -1,0 +1,39 @@
+"""Activations whose answer for one sample does not depend on the rest of the batch.
+
+torch computes SiLU and the tanh form of GELU with vector instructions, and what is left over at the end of the memory
+(or of a thread's share of it) with scalar ones, which round differently.  Where a sample's numbers stand then decides
+their last bits.  Exponential and hyperbolic tangent have one path for all, so that results made of them do not.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["GELU", "silu"]
+
+
+def _fused(x: Tensor) -> bool:
+    """Whether torch's own is to be used: in training, where speed matters more, on accelerators and when compiled."""
+    return x.device.type != "cpu" or x.requires_grad or torch.compiler.is_compiling()
+
+
+def silu(x: Tensor) -> Tensor:
+    """``x / (1 + e^-x)``, the same to the bit for a sample in any batch (on the CPU, without gradients)."""
+    if _fused(x):
+        return nn.functional.silu(x)
+    return x / x.neg().exp_().add_(1)
+
+
+class GELU(nn.Module):
+    """``x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``, the same to the bit for a sample in any batch (on the CPU,
+    without gradients).
+
+    Hendrycks and Gimpel 2016 (arXiv 1606.08415).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if _fused(x):
+            return nn.functional.gelu(x, approximate="tanh")
+        inner = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(math.sqrt(2 / math.pi))
+        return inner.tanh_().add_(1).mul_(x).mul_(0.5)
