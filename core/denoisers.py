@@ -12,16 +12,20 @@ and weighted sums ``a x_t + b mean`` (`affine`) and ``a mean + b eps`` (`combine
 """
 
 from abc import ABC, abstractmethod
+from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from .parameterisations import Linear, Parameterisation, Prediction
-from .process import broadcast
+from .process import Process, broadcast
 from .schedules import Time
 from .sdes import SDE, Level
 
 __all__ = ["Denoiser", "GaussianPosterior", "LinearPosterior", "NetworkDenoiser", "Posterior"]
+
+P = TypeVar("P", bound=Process, default=SDE)
 
 
 class Posterior(ABC):
@@ -177,22 +181,24 @@ def _weighted(x: Tensor, a: float | Tensor, y: Tensor, b: float | Tensor) -> Ten
     return torch.add(x, y, alpha=b) if a == 1 else torch.mul(x, a).add_(y, alpha=b)
 
 
-class Denoiser(nn.Module, ABC):
+class Denoiser(nn.Module, ABC, Generic[P]):
     """Approximates ``p(x_0 | x_t)`` under a forward process; wrappers (guidance, conditioning) are denoisers as well.
+
+    ``Denoiser`` alone is one on a Gaussian process, ``Denoiser[P]`` one on a process of kind ``P``.
 
     Args:
         process: the forward process.
     """
 
-    def __init__(self, process: SDE) -> None:
+    def __init__(self, process: P) -> None:
         super().__init__()
-        if not isinstance(process, SDE):
+        if not isinstance(process, Process):
             raise TypeError(f"process={process!r}: expected a forward process, such as SDE(CosineSchedule())")
         self.process = process
 
     @abstractmethod
-    def forward(self, x_t: Tensor, t: Time, **condition: Tensor) -> Posterior:
-        """The posterior for states ``x_t`` ``(B, *event)`` at time ``t``.
+    def forward(self, x_t: Any, t: Time, **condition: Any) -> Any:
+        """The posterior for states ``x_t`` ``(B, *event)`` at time ``t``; a `Posterior` on a Gaussian process.
 
         Args:
             x_t: states, float32 or wider.

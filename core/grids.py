@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .process import Process
 from .schedules import Schedule, VPSchedule, require
-from .sdes import SDE
 
 __all__ = ["Grid", "Karras", "PowerTime", "Quadratic", "Times", "UniformLogSNR", "UniformTime"]
 
@@ -25,10 +25,10 @@ class Grid(ABC):
     """Chooses the times of a sampling run."""
 
     @abstractmethod
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         """``steps + 1`` falling times; subclasses implement this, users call the grid."""
 
-    def __call__(self, steps: int, process: SDE) -> Tensor:
+    def __call__(self, steps: int, process: Process) -> Tensor:
         """``steps + 1`` strictly falling times in [0, 1], float64 on the CPU.
 
         Raises:
@@ -68,7 +68,7 @@ class UniformTime(Grid):
     def __post_init__(self) -> None:
         require(0 <= self.stop < self.start <= 1, "start", self.start, f"0 <= stop={self.stop} < start <= 1")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         return torch.linspace(self.start, self.stop, steps + 1, dtype=torch.float64)
 
 
@@ -87,15 +87,15 @@ class Quadratic(Grid):
     def __post_init__(self) -> None:
         require(0 < self.start <= 1, "start", self.start, "a time in (0, 1]")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         return self.start * torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** 2
 
 
-def _log_snr(process: SDE, t: float) -> float:
+def _log_snr(process: Process, t: float) -> float:
     return float(process.level(t).log_snr)
 
 
-def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
+def _ends(process: Process, low: float, high: float) -> tuple[float, float]:
     """The part of the log-SNR range ``[low, high]`` that the process covers."""
     start, stop = _log_snr(process, 1.0), _log_snr(process, 0.0)
     if max(low, start) >= min(high, stop):
@@ -103,7 +103,7 @@ def _ends(process: SDE, low: float, high: float) -> tuple[float, float]:
     return max(low, start), min(high, stop)
 
 
-def _times_of(values: Tensor, process: SDE, clean: bool) -> Tensor:
+def _times_of(values: Tensor, process: Process, clean: bool) -> Tensor:
     """Times of rising log-SNR values, and ``t = 0`` after them when the run is to end in clean data."""
     # At the ends of the schedule the inverse may miss 0 or 1 by a rounding error.
     times = process.schedule.time(values).clamp(0, 1)
@@ -131,7 +131,7 @@ class UniformLogSNR(Grid):
     def __post_init__(self) -> None:
         require(self.low < self.high, "high", self.high, f"a log-SNR above low={self.low}")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         low, high = _ends(process, self.low, self.high)
         clean = self.clean and _log_snr(process, 0.0) > high
         return _times_of(torch.linspace(low, high, steps + (not clean), dtype=torch.float64), process, clean)
@@ -166,7 +166,7 @@ class Karras(Grid):
         )
         require(self.rho > 0, "rho", self.rho, "a positive number")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         low, high = _ends(process, -2 * math.log(self.sigma_max), -2 * math.log(self.sigma_min))
         clean = self.clean and _log_snr(process, 0.0) > high
         first, last = math.exp(-low / (2 * self.rho)), math.exp(-high / (2 * self.rho))
@@ -197,7 +197,7 @@ class PowerTime(Grid):
         fits = ends[0] == math.inf and ends[1] > -math.inf
         require(fits, "reference", self.reference, "clean data at t = 0 and some signal at t = 1")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         low, high = _ends(process, float(self.reference.log_snr(1.0)), math.inf)
         bounds = self.reference.time(torch.tensor([low, high], dtype=torch.float64)).clamp(0, 1) ** (1 / self.power)
         start = float(bounds[0])
@@ -226,7 +226,7 @@ class Times(Grid):
         require(len(self.values) >= 2, "values", self.values, "at least two times")
         require(all(0 <= v <= 1 for v in self.values), "values", self.values, "times in [0, 1]")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         if steps != len(self.values) - 1:
             raise ValueError(f"steps={steps}: this grid has {len(self.values)} times, for steps={len(self.values) - 1}")
         return torch.tensor(self.values, dtype=torch.float64)

@@ -46,6 +46,18 @@ class NoiseStream(ABC):
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         """Standard normal tensor for the step from time ``t`` down to ``s``."""
 
+    def uniform(self, like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1), float64, shaped ``like`` ``(B, *event)``: what draws of categories are made from,
+        for which float32 is too coarse (it never draws a category of probability below 6e-8).
+
+        By default the normal distribution function of `draw`.
+        """
+        return torch.special.ndtr(self.draw(like.double())).clamp(max=1 - 2**-53)
+
+    def child(self, number: int) -> "NoiseStream":
+        """The stream of part ``number`` of a state of several parts; number 0 is the stream itself."""
+        return self
+
 
 @dataclass(frozen=True)
 class IndependentNoise(NoiseSource):
@@ -66,6 +78,9 @@ class _IndependentStream(NoiseStream):
 
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return torch.rand(like.shape, dtype=torch.float64, device=like.device, generator=self.generator)
 
 
 @dataclass(frozen=True)
@@ -92,14 +107,20 @@ def _numbers(first: int, batch: int) -> range:
     return range(first, first + batch)
 
 
-def _generator(seed: int, index: int, stream: int = 0) -> np.random.Generator:
-    """Philox keyed by seed and sample; ``stream`` is the counter's high word, so streams do not overlap."""
-    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, 0, stream]))
+def _generator(seed: int, index: int, stream: int = 0, part: int = 0) -> np.random.Generator:
+    """Philox keyed by seed and sample; ``stream`` and ``part`` are high words of the counter, so that streams do not
+    overlap.
+    """
+    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, part, stream]))
 
 
 class _SeededStream(NoiseStream):
-    def __init__(self, seed: int, indices: range) -> None:
-        self.generators = [_generator(seed, i) for i in indices]
+    def __init__(self, seed: int, indices: range, part: int = 0) -> None:
+        self.seed, self.indices = seed, indices
+        self.generators = [_generator(seed, i, part=part) for i in indices]
+
+    def child(self, number: int) -> NoiseStream:
+        return self if number == 0 else _SeededStream(self.seed, self.indices, number)
 
     def draw(self, like: Tensor) -> Tensor:
         out = np.empty(tuple(like.shape), dtype=np.float32)
@@ -109,6 +130,12 @@ class _SeededStream(NoiseStream):
 
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        out = np.empty(tuple(like.shape))
+        for row, generator in zip(out, self.generators, strict=True):
+            row[...] = generator.random(row.shape)
+        return torch.from_numpy(out).to(like.device)
 
 
 @dataclass(frozen=True)
@@ -137,19 +164,26 @@ class BrownianNoise(NoiseSource):
 
 
 class _BrownianStream(NoiseStream):
-    def __init__(self, seed: int, indices: range, depth: int) -> None:
-        self.seed, self.indices, self.depth = seed, indices, depth
-        self.start = _SeededStream(seed, indices)
+    def __init__(self, seed: int, indices: range, depth: int, part: int = 0) -> None:
+        self.seed, self.indices, self.depth, self.part = seed, indices, depth, part
+        self.start = _SeededStream(seed, indices, part)
         self.nodes: dict[int, np.ndarray] = {}
 
     def draw(self, like: Tensor) -> Tensor:
         return self.start.draw(like)
 
+    def uniform(self, like: Tensor) -> Tensor:
+        return self.start.uniform(like)
+
+    def child(self, number: int) -> NoiseStream:
+        return self if number == 0 else _BrownianStream(self.seed, self.indices, self.depth, number)
+
     def _node(self, node: int, shape: tuple[int, ...]) -> np.ndarray:
         """Standard normal of a node: 0 is the increment over [0, 1]; midpoints are numbered as in a heap, from 1."""
         if node not in self.nodes:
             draws = [
-                _generator(self.seed, i, node + 1).standard_normal(shape[1:], dtype=np.float32) for i in self.indices
+                _generator(self.seed, i, node + 1, self.part).standard_normal(shape[1:], dtype=np.float32)
+                for i in self.indices
             ]
             self.nodes[node] = np.stack(draws).astype(np.float64)
         return self.nodes[node]

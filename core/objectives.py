@@ -9,18 +9,20 @@ al. 2020 (2006.11239), Kingma and Gao 2023 (2303.00848).
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from .denoisers import Denoiser, LinearPosterior, Posterior
 from .parameterisations import FAR
+from .sdes import SDE
 from .training_times import TrainingTimes, UniformTimes
 from .weightings import UniformWeighting, Weighting
 
-__all__ = ["DenoisingObjective", "Objective"]
+__all__ = ["DenoisingObjective", "Objective", "PosteriorObjective"]
 
 
 class Objective(nn.Module, ABC):
@@ -32,10 +34,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(
         self,
-        denoiser: Denoiser,
-        x0: Tensor,
+        denoiser: Denoiser[Any],
+        x0: Any,
         *,
-        mask: Tensor | None = None,
+        mask: Any = None,
         generator: torch.Generator | None = None,
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
@@ -43,14 +45,67 @@ class Objective(nn.Module, ABC):
 
         Args:
             denoiser: what is trained.
-            x0: clean data, float32 or wider.
+            x0: clean data, float32 or wider (int64 for categories).
             mask: ``(B, N)``, True where the first event axis is real; the rest neither counts nor is noised.
             generator: where times and noise are drawn from (its device); torch's global one by default.
             condition: tensors for the denoiser, by name.
         """
 
 
-class DenoisingObjective(Objective):
+class PosteriorObjective(Objective):
+    """A loss that noises each sample to one time and judges the posterior there.
+
+    It is made of two parts, so that several can share one evaluation of a denoiser (`ProductObjective`): `corrupt`
+    noises, `judge` compares.
+
+    Args:
+        times: at which times to train.
+    """
+
+    def __init__(self, times: TrainingTimes) -> None:
+        super().__init__()
+        if not isinstance(times, TrainingTimes):
+            raise TypeError(f"times={times!r}: expected TrainingTimes, such as UniformTimes()")
+        self.times = times
+
+    @abstractmethod
+    def corrupt(self, process: Any, x0: Any, t: Tensor, mask: Any, generator: torch.Generator | None) -> "Corrupted":
+        """Refuse data that are none, and noise them to the times ``t`` ``(B,)``."""
+
+    @abstractmethod
+    def judge(self, posterior: Any, corrupted: "Corrupted", mask: Any) -> Float[Tensor, "batch"]:
+        """The loss of each sample, given the denoiser's answer to ``corrupted.x_t``."""
+
+    def forward(
+        self,
+        denoiser: Denoiser[Any],
+        x0: Any,
+        *,
+        mask: Any = None,
+        generator: torch.Generator | None = None,
+        **condition: Any,
+    ) -> Float[Tensor, "batch"]:
+        some = next(iter(x0.values())) if isinstance(x0, Mapping) else x0
+        t, factor = self.times.draw(len(some), denoiser.process, generator)
+        corrupted = self.corrupt(denoiser.process, x0, placed(t, some.device), mask, generator)
+        if mask is not None:
+            condition = condition | {"mask": mask}
+        loss = self.judge(denoiser(corrupted.x_t, corrupted.t, **condition), corrupted, mask)
+        if self.training:
+            self.times.update(t, loss)
+        return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
+
+
+class Corrupted(NamedTuple):
+    """Data ``x_0``, their noised form ``x_t``, the times ``t`` ``(B,)`` and the noise where it has a name."""
+
+    x0: Any
+    x_t: Any
+    t: Tensor
+    noise: Any = None
+
+
+class DenoisingObjective(PosteriorObjective):
     """The weighted denoising loss of the module's text.
 
     Args:
@@ -66,30 +121,37 @@ class DenoisingObjective(Objective):
     """
 
     def __init__(self, weighting: Weighting | None = None, times: TrainingTimes | None = None) -> None:
-        super().__init__()
+        super().__init__(times if times is not None else UniformTimes())
         if not isinstance(weighting, Weighting | None):
             raise TypeError(f"weighting={weighting!r}: expected a Weighting, such as UniformWeighting()")
-        if not isinstance(times, TrainingTimes | None):
-            raise TypeError(f"times={times!r}: expected TrainingTimes, such as UniformTimes()")
         self.weighting = weighting if weighting is not None else UniformWeighting()
-        self.times = times if times is not None else UniformTimes()
 
-    def forward(
-        self,
-        denoiser: Denoiser,
-        x0: Tensor,
-        *,
-        mask: Bool[Tensor, "batch n"] | None = None,
-        generator: torch.Generator | None = None,
-        **condition: Any,
-    ) -> Float[Tensor, "batch"]:
+    def corrupt(
+        self, process: SDE, x0: Tensor, t: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> Corrupted:
         check_data(x0, mask)
-        t, factor = self.times.draw(len(x0), denoiser.process, generator)
-        x0, eps, posterior = ask(denoiser, x0, t, mask, generator, condition)
-        loss = denoising_loss(self.weighting, x0, eps, posterior, mask)
-        if self.training:
-            self.times.update(t, loss)
-        return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
+        x0, eps, x_t = noised(process, x0, t, mask, generator)
+        return Corrupted(x0, x_t, t, eps)
+
+    def judge(self, posterior: Posterior, corrupted: Corrupted, mask: Tensor | None) -> Float[Tensor, "batch"]:
+        return denoising_loss(self.weighting, corrupted.x0, corrupted.noise, posterior, mask)
+
+
+def placed(t: Tensor, device: torch.device) -> Tensor:
+    """Times on the data's device: float64 where it has that, so that weights near the ends keep their digits."""
+    return t.to(device, torch.float32 if device.type == "mps" else torch.float64)
+
+
+def noised(
+    process: SDE, x0: Tensor, t: Tensor, mask: Tensor | None, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Data and noise, zero in the padding, and the noised data at the times ``(B,)``."""
+    eps = noise_like(x0, generator)
+    if mask is not None:
+        # Samplers keep the padding at zero, so training shows the network nothing else there.
+        x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
+    level = process.level(t).like(x0)
+    return x0, eps, level.alpha * x0 + level.sigma * eps
 
 
 def ask(
@@ -101,15 +163,9 @@ def ask(
     condition: dict[str, Any],
 ) -> tuple[Tensor, Tensor, Posterior]:
     """Noise data to the times ``(B,)`` and ask the denoiser: data and noise, zero in the padding, and the answer."""
-    eps = noise_like(x0, generator)
-    if mask is not None:
-        condition = condition | {"mask": mask}
-        # Samplers keep the padding at zero, so training shows the network nothing else there.
-        x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
-    # Times are float64 where the device has it, so that weights near the ends keep their digits.
-    t = t.to(x0.device, torch.float32 if x0.device.type == "mps" else torch.float64)
-    level = denoiser.process.level(t).like(x0)
-    return x0, eps, denoiser(level.alpha * x0 + level.sigma * eps, t, **condition)
+    t = placed(t, x0.device)
+    x0, eps, x_t = noised(denoiser.process, x0, t, mask, generator)
+    return x0, eps, denoiser(x_t, t, **(condition if mask is None else condition | {"mask": mask}))
 
 
 def denoising_loss(

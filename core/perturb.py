@@ -22,9 +22,9 @@ from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
 from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
 from .ode_steps import Solver, ode_step
+from .process import Process
 from .samplers import DDIM, EulerMaruyama, Sampler, SampleStep
 from .schedules import require
-from .sdes import SDE
 
 __all__ = ["GridBelow", "denoise", "edit", "invert", "perturb_and_reverse", "purify"]
 
@@ -47,7 +47,7 @@ class GridBelow(Grid):
     def __post_init__(self) -> None:
         require(0 < self.start <= 1, "start", self.start, "a time in (0, 1]")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         def enough(number: int) -> bool:
             return bool(self.grid(number, process)[-steps] < self.start)
 

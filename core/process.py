@@ -11,17 +11,30 @@ Everything else in the library (denoisers, objectives, samplers) is written agai
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["Gaussian", "Process", "State", "broadcast"]
+if TYPE_CHECKING:
+    from .noise import NoiseStream
+
+__all__ = ["Gaussian", "Process", "State", "broadcast", "each"]
 
 State = Tensor | dict[str, Tensor]
 """What a process moves: a tensor ``(B, *event)``, or several of them by name."""
+
+
+def each(function: Callable[..., Any], state: Any, *others: Any) -> Any:
+    """``function`` of a state's tensors: of the tensor itself, or of each of a dict's with those of the same name in
+    ``others``.
+    """
+    if isinstance(state, Mapping):
+        return {name: function(value, *(other[name] for other in others)) for name, value in state.items()}
+    return function(state, *others)
 
 
 def broadcast(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -68,7 +81,20 @@ class Gaussian:
 
 
 class Process(ABC):
-    """A forward process on states ``(B, *event)``; see the module's text for what it must know."""
+    """A forward process on states ``(B, *event)``; see the module's text for what it must know.
+
+    Attributes:
+        schedule: how fast the data are forgotten.
+        plans: of samplers on this process, which make and read them.
+    """
+
+    state_dtype: ClassVar[torch.dtype] = torch.float32
+    """What its states are made of unless the caller says otherwise."""
+
+    schedule: Any
+
+    def __init__(self) -> None:
+        self.plans: dict[Any, Any] = {}
 
     @abstractmethod
     def prior(self, shape: tuple[int, ...], t: Any = 1.0) -> Any:
@@ -81,3 +107,40 @@ class Process(ABC):
     @abstractmethod
     def posterior(self, x0: State, xt: State, s: Tensor | float, t: Tensor | float) -> Any:
         """The distribution ``q(x_s | x_t, x_0)`` for ``s <= t``."""
+
+    @abstractmethod
+    def level(self, t: Any) -> Any:
+        """The coefficients at ``t``, a float or ``(B,)``."""
+
+    def prepare(self, times: Tensor) -> list[Any]:
+        """The levels of many times ``(M,)``; a process that remembers them computes them at once here."""
+        return [self.level(t) for t in times.tolist()]
+
+    # What a sampler's loop asks.
+
+    @abstractmethod
+    def initial(self, like: Any, t: float, stream: "NoiseStream") -> Any:
+        """A draw of the prior at time ``t`` for states shaped ``like``, made from the run's stream."""
+
+    @abstractmethod
+    def check_state(self, x: Any) -> None:
+        """Raise ``ValueError`` for a state that the process cannot hold: of another dtype, NaN, out of range."""
+
+    def blank(self, shape: Any, device: torch.device) -> Any:
+        """An empty state of this shape."""
+        return torch.empty(tuple(shape), dtype=self.state_dtype, device=device)
+
+    def constrain(self, stream: "NoiseStream", mask: Any = None) -> "NoiseStream":
+        """The stream with its draws brought to the part of space where the process lives; by default all of it."""
+        return stream
+
+
+def check_shape(shape: Any) -> None:
+    """Refuse shapes without a batch or an event axis."""
+    if len(shape) < 2 or shape[0] < 1:
+        raise ValueError(f"shape={tuple(shape)}: expected (batch, *event) with at least one sample")
+
+
+def batch_size(shape: Sequence[int] | Mapping[str, Sequence[int]]) -> int:
+    """The number of samples of a shape, or of the shapes of a dict."""
+    return next(iter(shape.values()))[0] if isinstance(shape, Mapping) else shape[0]

@@ -19,33 +19,18 @@ process whose level holds a 2 x 2 block per coordinate in the place of ``alpha``
 data sets, as a process whose marginal takes both ends of the pair.
 """
 
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 
-from .process import Gaussian, Process, broadcast
+from .levels import Level, Scheduled
+from .noise import NoiseStream
+from .process import Gaussian, broadcast
 from .schedules import Schedule, Time, as_tensor
 
 __all__ = ["SDE", "Level"]
 
 
-class Level(NamedTuple):
-    """A time with the coefficients that hold there; floats for one time, tensors ``(B,)`` for a time per sample."""
-
-    t: Tensor | float
-    alpha: Tensor | float
-    sigma: Tensor | float
-    log_snr: Tensor | float
-
-    def like(self, x: Tensor) -> "Level":
-        """The level with its tensors shaped to multiply ``x``; floats stay as they are."""
-        if not isinstance(self.log_snr, Tensor):
-            return self
-        return Level(*(broadcast(c, x) if isinstance(c, Tensor) else c for c in self))
-
-
-class SDE(Process):
+class SDE(Scheduled):
     """The Gaussian process of a schedule; see the module's text for the mathematics.
 
     Args:
@@ -59,39 +44,8 @@ class SDE(Process):
         tensor([[0.7500, 0.7500]])
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        if not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule={schedule!r}: expected a Schedule, such as CosineSchedule()")
-        self.schedule = schedule
-        self.plans: dict[Any, Any] = {}  # of samplers on this process, which make and read them
-        self._levels: dict[float, Level] = {}
-
     def __repr__(self) -> str:
         return f"SDE({self.schedule!r})"
-
-    def level(self, t: Time) -> Level:
-        """The coefficients at ``t``.
-
-        A float, or a tensor of no dimensions on the CPU that needs no gradient, gives floats, computed once in float64
-        and remembered, so that a sampling loop costs no tensor operations here and nothing waits for the device.  A
-        tensor ``(B,)`` gives tensors.
-        """
-        if isinstance(t, Tensor) and (
-            t.ndim > 0 or t.requires_grad or torch.compiler.is_compiling() or t.device.type != "cpu"
-        ):
-            return Level(t, self.schedule.alpha(t), self.schedule.sigma(t), self.schedule.log_snr(t))
-        key = float(t)
-        known = self._levels.get(key)
-        return known if known is not None else self.prepare(torch.tensor([key], dtype=torch.float64))[0]
-
-    def prepare(self, times: Tensor) -> list[Level]:
-        """The levels of many times ``(N,)`` at once, remembered for `level`."""
-        if len(self._levels) > 100_000:
-            self._levels.clear()
-        columns = (times, self.schedule.alpha(times), self.schedule.sigma(times), self.schedule.log_snr(times))
-        levels = [Level(*row) for row in zip(*(c.tolist() for c in columns))]
-        self._levels.update((level.t, level) for level in levels)  # type: ignore[misc]
-        return levels
 
     def prior(self, shape: tuple[int, ...], t: Time = 1.0) -> Gaussian:
         """``N(0, sigma(t)^2)`` for states of ``shape``: the marginal where the data are negligible."""
@@ -121,6 +75,19 @@ class SDE(Process):
         ratio_x, ratio_x0, std = posterior_coefficients(self.schedule, t, s)
         mean = broadcast(ratio_x, xt) * xt + broadcast(ratio_x0, x0) * x0
         return Gaussian(mean, broadcast(std, xt).to(xt.dtype))
+
+    def initial(self, like: Tensor, t: float, stream: NoiseStream) -> Tensor:
+        """Noise of the level at ``t``."""
+        return stream.draw(like) * self.level(t).sigma
+
+    def check_state(self, x: Tensor) -> None:
+        """Raise ``ValueError`` for states other than float32 or float64, or not finite."""
+        if x.dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                f"x of dtype {x.dtype}: expected float32 or float64; the network alone may run in lower precision"
+            )
+        if not x.isfinite().all():
+            raise ValueError("x holds NaN or infinite numbers: expected a finite state")
 
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``f(t) x`` of the forward SDE; infinite where ``alpha`` is zero."""

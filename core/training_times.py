@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from .process import Process
 from .schedules import require
-from .sdes import SDE
 
 __all__ = [
     "DiscreteTimes",
@@ -20,6 +20,10 @@ __all__ = [
 ]
 
 
+Draws = tuple[Tensor, Tensor | float]
+"""Times ``(B,)``, and the factors on their losses."""
+
+
 class TrainingTimes(nn.Module, ABC):
     """Draws training times, with a factor that keeps the expected loss what it would be under uniform times."""
 
@@ -27,7 +31,7 @@ class TrainingTimes(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         """Times ``(batch,)`` in [0, 1], float64 on the generator's device (CPU without one), and factors on the loss,
         ``(batch,)`` or 1.
         """
@@ -44,7 +48,7 @@ def _uniform(count: int, generator: torch.Generator | None) -> Tensor:
 class UniformTimes(TrainingTimes):
     """Independent times, uniform on (0, 1)."""
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         return _uniform(batch, generator), 1.0
 
 
@@ -55,7 +59,7 @@ class StratifiedTimes(TrainingTimes):
     Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.
     """
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         start = _uniform(1, generator)
         return (start + torch.arange(batch, dtype=torch.float64, device=start.device) / batch) % 1.0, 1.0
 
@@ -74,7 +78,7 @@ class DiscreteTimes(TrainingTimes):
         require(steps >= 1, "steps", steps, "at least 1")
         self.steps = steps
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         return ((_uniform(batch, generator) * self.steps).floor() + 1) / self.steps, 1.0
 
 
@@ -95,7 +99,7 @@ class LogNormalTimes(TrainingTimes):
         self.mean = mean
         self.std = std
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         # The inverse of the normal distribution function, since torch.randn is not the same at every batch size.
         u = _uniform(batch, generator).clamp(1e-12, 1 - 1e-12)
         log_ratio = self.mean + self.std * math.sqrt(2) * torch.erfinv(2 * u - 1)
@@ -120,7 +124,7 @@ class LikelihoodTimes(TrainingTimes):
         self.low = low
         self.high = high
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         schedule = process.schedule
         high = min(self.high, float(schedule.log_snr(0.0)))
         low = max(self.low, float(schedule.log_snr(1.0)))
@@ -166,7 +170,7 @@ class ImportanceTimes(TrainingTimes):
         p = size / total if total > 0 else torch.full_like(size, 1 / self.bins)
         return p * (1 - self.uniform) + self.uniform / self.bins
 
-    def draw(self, batch: int, process: SDE, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor | float]:
+    def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         u = _uniform(2 * batch, generator)
         p = self.probabilities().to(u.device)
         k = torch.searchsorted(p.cumsum(0), u[:batch]).clamp(max=self.bins - 1)

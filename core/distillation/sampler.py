@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..grids import Grid
+from ..process import Process
 from ..samplers.base import LinearSampler
 from ..schedules import require
 from ..sdes import SDE
@@ -31,7 +32,7 @@ class ConsistencyGrid(Grid):
     def __post_init__(self) -> None:
         require(self.low < self.high, "high", self.high, f"a log-SNR above low={self.low}")
 
-    def times(self, steps: int, process: SDE) -> Tensor:
+    def times(self, steps: int, process: Process) -> Tensor:
         start, stop = (float(process.level(t).log_snr) for t in (1.0, 0.0))
         low, high = max(self.low, start), min(self.high, stop)
         require(low < high, "low", self.low, f"a range that meets the schedule's, {start:.4g} to {stop:.4g}")

@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..denoisers import Denoiser, Posterior
+from ..denoisers import Denoiser
 from ..grids import Grid, PowerTime
 from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from ..process import Process, State, batch_size, each
 from ..schedules import VPSchedule
 from ..sdes import SDE
 
@@ -44,34 +45,39 @@ class SampleStep:
     steps: int
     t: float
     s: float
-    x: Tensor
-    mean: Tensor
+    x: Any
+    mean: Any
 
 
 @dataclass
 class Run:
     """What one run carries from step to step: the denoiser with its conditions, the noise and earlier values."""
 
-    denoiser: Denoiser
+    denoiser: Denoiser[Any]
     condition: dict[str, Any]
     noise: NoiseStream
-    history: list[Tensor] = field(default_factory=list)
-    latest: Posterior | None = None
-    keep: Tensor | None = None
+    history: list[Any] = field(default_factory=list)
+    latest: Any = None
+    keep: Any = None
     callback: Callable[[SampleStep], None] | None = None
     progress: bool = False
 
-    def posterior(self, x: Tensor, t: Tensor | float) -> Posterior:
+    @property
+    def mask(self) -> Any:
+        """Where the state is real, boolean, or None for all of it."""
+        return self.condition.get("mask")
+
+    def posterior(self, x: Any, t: Tensor | float) -> Any:
         """Ask the denoiser; the first answer of a step is kept for the callback."""
         answer = self.denoiser(x, t, **self.condition)
         if self.latest is None:
             self.latest = answer
         return answer
 
-    def finish(self, index: int, steps: int, t: float, s: float, x: Tensor) -> Tensor:
+    def finish(self, index: int, steps: int, t: float, s: float, x: Any) -> Any:
         """End step ``index`` with state ``x`` at ``s``: blank what the mask leaves out, tell the callback."""
         if self.keep is not None:
-            x = x * self.keep
+            x = each(torch.mul, x, self.keep)
         if self.callback is not None and self.latest is not None:
             self.callback(SampleStep(index, steps, t, s, x, self.latest.mean))
         return x
@@ -96,6 +102,8 @@ class Sampler(ABC):
     """Order of convergence to the probability-flow ODE (deterministic) or of the moments (stochastic)."""
     needs_gradient: ClassVar[bool] = False
     """Whether steps differentiate through the denoiser."""
+    moves: ClassVar[type[Process]] = SDE
+    """The kind of process whose states it can move."""
     adaptive: ClassVar[bool] = False
     """Whether steps are chosen as the run goes, by an estimate of the error; then `nfe` raises ``TypeError``, and the
     callback's steps carry the count."""
@@ -111,14 +119,14 @@ class Sampler(ABC):
         """Whether steps inject noise."""
         return False
 
-    def nfe(self, steps: int | None = None, process: SDE | None = None) -> int:
+    def nfe(self, steps: int | None = None, process: Any = None) -> int:
         """Number of evaluations of the denoiser in a run of ``steps`` steps (default: the sampler's own).
 
         Exact for grids that space noise levels and end in clean data; give the process to have it exact for any grid.
         """
         return (self.steps if steps is None else steps) + self.denoise
 
-    def route(self, process: SDE) -> Tensor:
+    def route(self, process: Any) -> Tensor:
         """The times of a run in their order, float64 on the CPU: the grid's.
 
         A method that goes back to more noise on its way (Restart, RePaint) returns a longer list that also rises;
@@ -127,62 +135,78 @@ class Sampler(ABC):
         return self.grid(self.steps, process)
 
     @abstractmethod
-    def plan(self, process: SDE, times: Tensor) -> Tensor:
+    def plan(self, process: Any, times: Tensor) -> Tensor:
         """Coefficients of each step of the times ``(M + 1,)``: ``(M, columns)``, float64."""
 
     @abstractmethod
-    def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
+    def advance(self, run: Run, x: Any, t: Tensor | float, s: Tensor | float, row: Row) -> Any:
         """The state at ``s`` from the state at ``t`` and this step's row of the plan."""
 
     @torch.no_grad()
     def sample(
         self,
-        denoiser: Denoiser,
-        shape: Sequence[int],
+        denoiser: Denoiser[Any],
+        shape: Sequence[int] | Mapping[str, Sequence[int]],
         *,
         seed: int | None = None,
         noise: NoiseSource | None = None,
-        x: Tensor | None = None,
+        x: State | None = None,
         condition: Mapping[str, Any] | None = None,
-        mask: Tensor | None = None,
+        mask: State | None = None,
         first: int = 0,
         progress: bool = False,
         callback: Callable[[SampleStep], None] | None = None,
-    ) -> Tensor:
+    ) -> Any:
         """Draw samples of shape ``(B, *event)``.
 
         Args:
             denoiser: says what the clean data may be.
-            shape: ``(B, *event)``.
+            shape: ``(B, *event)``; one by name for states of several parts, as all that follows.
             seed: makes sample ``i`` of the call a function of ``(seed, first + i)`` alone; the same as
                 ``noise=SeededNoise(seed)``.
             noise: where draws come from; by default torch's global generator.
-            x: state at the grid's first time to start from, shape ``shape``, float32 or wider; by default noise of
-                that level.
+            x: state at the grid's first time to start from, shape ``shape``, float32 or wider (int64 for categories);
+                by default a draw of the process's prior at that time.
             condition: tensors for the denoiser, by name.
-            mask: ``(B, N)``, True where the first event axis is real; the rest of the state stays zero.
+            mask: ``(B, N)``, True where the first event axis is real, or the same for more axes, ``(B, N, M)``; the
+                rest of the state stays zero.
             first: number of the first sample, for runs in parts.
             progress: show a bar.
             callback: called after each step with a `SampleStep`.
 
         Returns:
-            States at the grid's last time, in the dtype and on the device of ``x`` (default: the denoiser's device,
-            float32).
+            States at the grid's last time, in the dtype and on the device of ``x`` (default: the denoiser's device
+            and the process's dtype).
 
         Raises:
+            TypeError: for a denoiser on a process of a kind that this sampler does not move.
             ValueError: for shapes that do not fit, a state with NaN, or a seed together with a noise source.
         """
         process = denoiser.process
+        self.check_process(process)
         clock, rows = self._planned(process)
-        stream = _source(seed, noise).begin(shape[0], first)
-        x = self._initial(denoiser, tuple(shape), x, stream, clock[0])
-        keep = _keep(mask, x)
+        blank = process.blank(shape, _device(denoiser))
+        stream = process.constrain(_source(seed, noise).begin(batch_size(shape), first), mask)
+        x = process.initial(blank, clock[0], stream) if x is None else _checked(x, blank, process)
+        keep = None if mask is None else _keep(mask, x)
         run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
         run.keep, run.callback, run.progress = keep, callback, progress
-        x = self.walk(run, x if keep is None else x * keep, clock, rows)
-        return run.posterior(x, clock[-1]).mean if self.denoise else x
+        x = self.walk(run, x if keep is None else each(torch.mul, x, keep), clock, rows)
+        return self.final(run.posterior(x, clock[-1])) if self.denoise else x
 
-    def walk(self, run: Run, x: Tensor, clock: Sequence[float], rows: Sequence[Row]) -> Tensor:
+    def check_process(self, process: Process) -> None:
+        """Raise ``TypeError`` for a process of a kind that this sampler does not move."""
+        if not isinstance(process, self.moves):
+            raise TypeError(
+                f"{type(self).__name__} moves states of {self.moves.__name__}, not of {type(process).__name__}: "
+                "expected a sampler for this process"
+            )
+
+    def final(self, posterior: Any) -> Any:
+        """The state that ``denoise=True`` ends in: the posterior's mean."""
+        return posterior.mean
+
+    def walk(self, run: Run, x: Any, clock: Sequence[float], rows: Sequence[Row]) -> Any:
         """The state at the last of the times ``clock`` from the state at the first; methods that choose their steps
         as they go (error control) replace it and report each accepted step by ``run.finish``.
         """
@@ -193,15 +217,15 @@ class Sampler(ABC):
 
     def step(
         self,
-        denoiser: Denoiser,
-        x: Tensor,
+        denoiser: Denoiser[Any],
+        x: Any,
         t: Tensor | float,
         s: Tensor | float,
         *,
         noise: Tensor | None = None,
         previous: Sequence[tuple[Tensor | float, Tensor]] = (),
         condition: Mapping[str, Any] | None = None,
-    ) -> Tensor:
+    ) -> Any:
         """One step from time ``t`` to ``s``, differentiable and free of state; ``sample`` is this in a loop.
 
         Args:
@@ -222,11 +246,11 @@ class Sampler(ABC):
             return self.advance(run, x, clock[-2], clock[-1], row.unbind())
         return self.advance(run, x, float(t), float(s), row.tolist())
 
-    def _single_plan(self, process: SDE, times: Tensor) -> Tensor:
+    def _single_plan(self, process: Any, times: Tensor) -> Tensor:
         """The plan whose last row `step` takes."""
         return self.plan(process, times)
 
-    def _planned(self, process: SDE) -> tuple[list[float], list[Row]]:
+    def _planned(self, process: Process) -> tuple[list[float], list[Row]]:
         """Times and the rows of the plan; made once for a sampler and a process, which remembers them."""
         try:
             known = process.plans.get(self)
@@ -238,28 +262,10 @@ class Sampler(ABC):
             known = process.plans[self] = self._make_plan(process)
         return known
 
-    def _make_plan(self, process: SDE) -> tuple[list[float], list[Row]]:
+    def _make_plan(self, process: Process) -> tuple[list[float], list[Row]]:
         times = self.route(process)
         process.prepare(times)
         return times.tolist(), self.plan(process, times).tolist()
-
-    def _initial(
-        self, denoiser: Denoiser, shape: tuple[int, ...], x: Tensor | None, stream: NoiseStream, start: float
-    ) -> Tensor:
-        if len(shape) < 2 or shape[0] < 1:
-            raise ValueError(f"shape={shape}: expected (batch, *event) with at least one sample")
-        if x is None:
-            like = torch.empty(shape, device=_device(denoiser))
-            return stream.draw(like) * denoiser.process.level(start).sigma
-        if tuple(x.shape) != shape:
-            raise ValueError(f"x of shape {tuple(x.shape)}: expected shape={shape}")
-        if x.dtype not in (torch.float32, torch.float64):
-            raise ValueError(
-                f"x of dtype {x.dtype}: expected float32 or float64; the network alone may run in lower precision"
-            )
-        if not x.isfinite().all():
-            raise ValueError("x holds NaN or infinite numbers: expected a finite state")
-        return x
 
 
 @dataclass(frozen=True)
@@ -300,6 +306,9 @@ class _Given(NoiseStream):
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
 
+    def uniform(self, like: Tensor) -> Tensor:
+        return self.draw(like)
+
 
 def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
     if seed is not None and noise is not None:
@@ -309,18 +318,35 @@ def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
     return noise if noise is not None else IndependentNoise()
 
 
-def _device(denoiser: Denoiser) -> torch.device:
+def _device(denoiser: Denoiser[Any]) -> torch.device:
     tensors: Iterable[Tensor] = chain(denoiser.parameters(), denoiser.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
-def _keep(mask: Tensor | None, x: Tensor) -> Tensor | None:
-    """The mask shaped to multiply the state."""
-    if mask is None:
-        return None
-    if mask.dtype != torch.bool or tuple(mask.shape) != tuple(x.shape[:2]):
-        raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(x.shape[:2])}, torch.bool")
-    return mask.to(x.device, x.dtype).reshape(*mask.shape, *[1] * (x.ndim - 2))
+def _checked(x: State, blank: State, process: Process) -> State:
+    """The user's state, refused where its shape or values are not what the process holds."""
+
+    def check(given: Tensor, like: Tensor) -> None:
+        if tuple(given.shape) != tuple(like.shape):
+            raise ValueError(f"x of shape {tuple(given.shape)}: expected shape={tuple(like.shape)}")
+
+    each(check, blank, x) if isinstance(blank, Mapping) else check(x, blank)
+    process.check_state(x)
+    return x
+
+
+def _keep(mask: State, x: State) -> State:
+    """The mask, one for all parts of the state or one for each, shaped to multiply them."""
+
+    def shaped(x: Tensor, mask: Tensor) -> Tensor:
+        axes = tuple(x.shape[: max(mask.ndim, 2)])
+        if mask.dtype != torch.bool or tuple(mask.shape) != axes:
+            raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
+        return mask.to(x.device, x.dtype).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+
+    if isinstance(x, Mapping) and not isinstance(mask, Mapping):
+        mask = dict.fromkeys(x, mask)
+    return each(shaped, x, mask)
 
 
 def _progress(steps: range, show: bool) -> Iterable[int]:
