@@ -1,0 +1,22 @@
+"""Markov chains on categories: masking, uniform noise, marginal-preserving noise, any transition matrices."""
+
+from .base import Chain
+from .categorical import Categorical
+from .denoisers import CategoricalDenoiser, CategoricalPrediction, EnumeratedDenoiser
+from .interpolating import AbsorbingChain, InterpolatingChain, MarginalChain, UniformChain
+from .posteriors import CategoricalPosterior, MaskedPosterior, ScorePosterior
+
+__all__ = [
+    "AbsorbingChain",
+    "Categorical",
+    "CategoricalDenoiser",
+    "CategoricalPosterior",
+    "CategoricalPrediction",
+    "Chain",
+    "EnumeratedDenoiser",
+    "InterpolatingChain",
+    "MarginalChain",
+    "MaskedPosterior",
+    "ScorePosterior",
+    "UniformChain",
+]
