@@ -3,15 +3,12 @@
 import argparse
 import json
 import multiprocessing
-import os
 import platform
 import resource
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,33 +71,6 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def machine(threads: int, packages: Sequence[str] = ()) -> dict[str, Any]:
-    """The processor, its cores, the system and the versions that matter."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "threads": threads,
-        **{name: version(name) for name in ("torch", *packages)},
-    }
-
-
-def commit() -> str:
-    """The commit of the working tree, marked where it has changes."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return described.stdout.strip()
-
-
 def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark has: ``--quick`` and ``--threads``."""
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,10 +101,12 @@ def record(
     The status is 0 when all of ``passed`` hold, else 1. A quick run says so in the object and leaves the recorded
     result alone.
     """
+    from ornstein.core.provenance import commit, machine
+
     result = {
         "name": name,
         "commit": commit(),
-        "machine": machine(threads, packages),
+        "machine": machine(packages) | {"threads": threads},
         "seeds": list(seeds),
         "figures": {k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in figures.items()},
         "passed": dict(passed),

@@ -80,17 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         ("evaluate", evaluate, _evaluate_arguments, "measure samples against held-out data"),
         ("tune-grid", tune_grid, _tuning_arguments, "find times at which a sampler does better"),
         ("certify", certify, _certify_arguments, "measure every method on problems whose solution is known"),
-        ("domains", list_domains, _no_arguments, "list the domains that are installed"),
+        ("domains", list_domains, None, "list the domains that are installed"),
         ("demo", demo, _demo_arguments, "train, sample and report on data that is at hand"),
     ):
         child = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
-        add(child)
+        if add is not None:
+            add(child)
         child.set_defaults(verb=verb, parser=child)
     return parser
-
-
-def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    pass
 
 
 def _model_arguments(parser: argparse.ArgumentParser, num: int) -> None:

@@ -2,18 +2,15 @@
 
 import json
 import math
-import os
-import platform
-import subprocess
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..provenance import commit, machine
 from .likelihoods import likelihood_table
 from .page import write_page
 from .posterior import METHODS, posterior_table
@@ -49,15 +46,15 @@ def certify(output: str | Path, *, quick: bool = False, say: Callable[[str], Non
     started, threads = time.perf_counter(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        tables = _tables(quick, say)
+        measured_on, tables = machine(), _tables(quick, say)
     finally:
         torch.set_num_threads(threads)
     figures, passed = _figures(tables), _judged(tables, quick)
     figures["seconds"] = time.perf_counter() - started
     result = {
         "name": "certify",
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": measured_on,
         "seeds": [0],
         "figures": {key: value if isinstance(value, int) else float(f"{value:.6g}") for key, value in figures.items()},
         "passed": passed,
@@ -135,22 +132,3 @@ def _judged(tables: dict[str, list[Row]], quick: bool) -> dict[str, bool]:
         if rows and not quick:
             passed[f"posterior_{method}"] = all(max(r["mean_error"], r["std_error"]) <= EXACT for r in rows)
     return passed
-
-
-def _commit() -> str:
-    """The commit of the source tree that this file is in, or the version of the package."""
-    command: Sequence[str] = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return version("ornstein")
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "threads": 1,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }

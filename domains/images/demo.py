@@ -7,14 +7,10 @@ run folder holds.
 
 import io
 import json
-import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +29,7 @@ from ornstein.core import (
 )
 from ornstein.core.evaluation import frechet_distance
 from ornstein.core.nn import UNet
+from ornstein.core.provenance import commit, machine
 from ornstein.core.training import EMA
 from ornstein.domains.images.adapter import ImageDiffusion
 from ornstein.domains.images.classifier import as_floats
@@ -178,31 +175,12 @@ def _result(figures: dict[str, float], settings: Settings, *, quick: bool) -> di
     }
     return {
         "name": "demo",
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
         "seeds": [settings.seed],
         "quick": quick,
         "figures": {name: round(value, 6) for name, value in figures.items()},
         "passed": passed,
-    }
-
-
-def _commit() -> str:
-    """The commit of the source tree that this file is in, or the version of the package."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return version("ornstein")
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
     }
 
 
