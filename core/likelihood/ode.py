@@ -14,7 +14,7 @@ coordinate) or Hutchinson's estimate ``e . (dv/dz) e`` with ``E[e e^T] = I``, wh
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ from ..schedules import require, wide
 from ..sdes import SDE
 from .events import event_dim, event_sum, keep_of, source_of
 
-__all__ = ["ODELikelihood", "ODELogProb", "RoundTrip"]
+__all__ = ["ODELikelihood", "ODELogProb", "RoundTrip", "integrate"]
 
 
 @dataclass(frozen=True)
@@ -226,27 +226,42 @@ class ODELikelihood:
 
     def _solve(self, flow: "_Flow", z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
         """State at ``end`` and the integrals of the divergence, ``(B, probes)``."""
-        from torchdiffeq import odeint
-
-        shape, dim = z.shape, z[0].numel()
         columns = len(flow.probes) if flow.probes is not None else 1
+        return integrate(flow.derivative, z, columns, start, end, self.rtol, self.atol)
 
-        def derivative(angle: Tensor, joint: Tensor) -> Tensor:
-            # The solver's search for a first step may look past the end.
-            inside = min(max(float(angle), min(start, end)), max(start, end))
-            velocity, divergence = flow.derivative(inside, joint[:, :dim].reshape(shape))
-            return torch.cat([velocity.flatten(1), divergence], 1)
 
-        def norm(error: Tensor) -> Tensor:
-            rows = error.reshape(shape[0], dim + columns)
-            parts = (rows[:, :dim].square().mean(1).sqrt(), rows[:, dim:].abs().amax(1))
-            return torch.maximum(*parts).amax()
+def integrate(
+    derivative: Callable[[float, Tensor], tuple[Tensor, Tensor]],
+    z: Tensor,
+    columns: int,
+    start: float,
+    end: float,
+    rtol: float,
+    atol: float,
+) -> tuple[Tensor, Tensor]:
+    """State ``(B, *event)`` at ``end`` from ``z`` at ``start`` and the integrals ``(B, columns)`` on the way, of which
+    ``derivative`` gives the rates, by Dormand-Prince's method: the error of each sample is held to the tolerances.
+    """
+    from torchdiffeq import odeint
 
-        joint = torch.cat([z.flatten(1), z.new_zeros(shape[0], columns)], 1)
-        times = torch.tensor([start, end], dtype=joint.dtype, device=joint.device)
-        options = {"norm": norm, "step_t": times[1:]}  # land on the end, where others step past it and interpolate
-        out = odeint(derivative, joint, times, rtol=self.rtol, atol=self.atol, method="dopri5", options=options)[-1]
-        return out[:, :dim].reshape(shape), out[:, dim:]
+    shape, dim = z.shape, z[0].numel()
+
+    def joint_rate(time: Tensor, joint: Tensor) -> Tensor:
+        # The solver's search for a first step may look past the end.
+        inside = min(max(float(time), min(start, end)), max(start, end))
+        velocity, rates = derivative(inside, joint[:, :dim].reshape(shape))
+        return torch.cat([velocity.flatten(1), rates], 1)
+
+    def norm(error: Tensor) -> Tensor:
+        rows = error.reshape(shape[0], dim + columns)
+        parts = (rows[:, :dim].square().mean(1).sqrt(), rows[:, dim:].abs().amax(1))
+        return torch.maximum(*parts).amax()
+
+    joint = torch.cat([z.flatten(1), z.new_zeros(shape[0], columns)], 1)
+    times = torch.tensor([start, end], dtype=joint.dtype, device=joint.device)
+    options = {"norm": norm, "step_t": times[1:]}  # land on the end, where others step past it and interpolate
+    out = odeint(joint_rate, joint, times, rtol=rtol, atol=atol, method="dopri5", options=options)[-1]
+    return out[:, :dim].reshape(shape), out[:, dim:]
 
 
 @dataclass
