@@ -5,11 +5,9 @@ objects and states. Training, sampling, saving and loading are written once, her
 ``decode``, ``render``, ``evaluate`` and the shape of its states.
 """
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -18,9 +16,9 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from ornstein.core.config import from_config, near, to_config
+from ornstein.core.config import near
 from ornstein.core.process import State
-from ornstein.core.weights import load_weights, save_weights
+from ornstein.core.weights import CONFIG, WEIGHTS, load_model, save_model
 
 if TYPE_CHECKING:
     from ornstein.core.training.run import Run
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["DomainAdapter", "Example"]
 
 Self = TypeVar("Self", bound="DomainAdapter")
-
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -267,9 +262,7 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What the mixin's ``save_pretrained`` and ``push_to_hub`` write beside the model card."""
-        config = {"ornstein_version": version("ornstein"), **to_config(self)}
-        (save_directory / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_weights(self, save_directory / WEIGHTS)
+        save_model(self, save_directory)
 
     @classmethod
     def from_pretrained(  # type: ignore[override]  # the mixin's reads config.json before anything can check it
@@ -310,21 +303,7 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             "local_files_only": local_files_only,
         }
         config_file, weights_file = (_locate(str(source), name, download) for name in (CONFIG, WEIGHTS))
-        try:
-            config = json.loads(config_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{config_file} is no JSON ({error}); save the model again") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{config_file} holds no configuration; save the model again")
-        config.pop("ornstein_version", None)
-        try:
-            adapter = from_config(config, expected=cls, trusted=trusted)
-        except TypeError as error:
-            raise TypeError(f"{config_file}: {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{config_file}: {error}") from None
-        load_weights(adapter, weights_file)
-        return adapter.to(map_location).eval()
+        return load_model(config_file, weights_file, cls, trusted).to(map_location).eval()
 
 
 def _batches(num: int, size: int, conditions: Mapping[str, Tensor]) -> Iterator[tuple[int, int, dict[str, Tensor]]]:

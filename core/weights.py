@@ -1,14 +1,68 @@
-"""Weights in safetensors files, read into a module with errors that say what does not fit."""
+"""Models in folders: weights in a safetensors file, read with errors that say what does not fit, beside their
+configuration in JSON.
+"""
 
+import json
 import os
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from ornstein.core.config import near
+from ornstein.core.config import from_config, near, to_config
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["CONFIG", "WEIGHTS", "load_model", "load_weights", "save_model", "save_weights"]
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+def save_model(module: nn.Module, folder: str | Path) -> None:
+    """Write a configurable module to a folder, which is made: ``config.json`` and ``model.safetensors``.
+
+    Raises:
+        TypeError: a constructor argument that no configuration can hold.
+    """
+    folder = Path(folder)
+    config = {"ornstein_version": version("ornstein"), **to_config(module)}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    save_weights(module, folder / WEIGHTS)
+
+
+def load_model(config_file: Path, weights_file: Path, expected: type, trusted: Sequence[str] = ()) -> Any:
+    """The module that `save_model` wrote, with its weights.
+
+    Args:
+        config_file, weights_file: where they are.
+        expected: the class of which the module must be an instance.
+        trusted: top-level packages, beside ornstein and installed domains, whose classes the configuration may name.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        TypeError: the model is of another class.
+        ValueError: the configuration or the weights are damaged, or do not fit each other.
+    """
+    if not config_file.is_file():
+        raise FileNotFoundError(f"no {config_file}; give a folder made by save_pretrained")
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config_file} is no JSON ({error}); save the model again") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{config_file} holds no configuration; save the model again")
+    config.pop("ornstein_version", None)
+    try:
+        module = from_config(config, expected=expected, trusted=trusted)
+    except TypeError as error:
+        raise TypeError(f"{config_file}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"{config_file}: {error}") from None
+    load_weights(module, weights_file)
+    return module
 
 
 def save_weights(module: nn.Module, path: str | Path) -> None:

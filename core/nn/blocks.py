@@ -23,13 +23,13 @@ class ResidualBlock(nn.Module):
               y = \mathrm{skip}(x) + \mathrm{conv}_0(\mathrm{silu}((1 + s)\,\mathrm{GN}(h) + b))
 
     with (s, b) an affine map of the condition's embedding and conv_0 zero at initialisation
-    (Dhariwal and Nichol 2021, arXiv 2105.05233, section 3.1).
+    (Dhariwal and Nichol 2021, arXiv 2105.05233, section 3.1).  Without a condition they are learned constants.
 
     Args:
         dims: number of spatial axes.
         inputs: channels of x.
         outputs: channels of y.
-        embedding: length of the condition's embedding.
+        embedding: length of the condition's embedding; 0 for a block without condition.
         groups: groups of the norms, at most.
         dropout: probability with which a feature is dropped before the last convolution.
     """
@@ -40,20 +40,21 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(group_count(inputs, groups), inputs)
         self.conv = convolution(dims, inputs, outputs)
-        self.adaptive_norm = nn.GroupNorm(group_count(outputs, groups), outputs, affine=False)
-        self.modulation = Linear(embedding, 2 * outputs)
+        self.adaptive_norm = nn.GroupNorm(group_count(outputs, groups), outputs, affine=not embedding)
+        self.modulation = Linear(embedding, 2 * outputs) if embedding else None
         self.drop = nn.Dropout(dropout)
         self.out = zero_init(convolution(dims, outputs, outputs))
         self.skip = nn.Identity() if inputs == outputs else Pointwise(inputs, outputs)
 
     def forward(
-        self, x: Float[Tensor, "batch inputs *space"], embedding: Float[Tensor, "batch embedding"]
+        self, x: Float[Tensor, "batch inputs *space"], embedding: Float[Tensor, "batch embedding"] | None = None
     ) -> Float[Tensor, "batch outputs *space"]:
-        h = self.conv(silu(self.norm(x)))
-        modulation = self.modulation(embedding).unflatten(1, (-1, *(1,) * (x.dim() - 2)))
-        scale, shift = modulation.chunk(2, dim=1)
-        h = silu(torch.addcmul(shift, self.adaptive_norm(h), 1 + scale))
-        return self.skip(x) + self.out(self.drop(h))
+        h = self.adaptive_norm(self.conv(silu(self.norm(x))))
+        if self.modulation is not None:
+            modulation = self.modulation(embedding).unflatten(1, (-1, *(1,) * (x.dim() - 2)))
+            scale, shift = modulation.chunk(2, dim=1)
+            h = torch.addcmul(shift, h, 1 + scale)
+        return self.skip(x) + self.out(self.drop(silu(h)))
 
 
 class AttentionBlock(nn.Module):
@@ -93,7 +94,7 @@ class Stage(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch inputs *space"],
-        embedding: Float[Tensor, "batch embedding"],
+        embedding: Float[Tensor, "batch embedding"] | None = None,
         context: Float[Tensor, "batch length context_width"] | None = None,
         context_mask: Bool[Tensor, "batch length"] | None = None,
     ) -> Float[Tensor, "batch outputs *space"]:
