@@ -23,7 +23,7 @@ class CodeNetwork(nn.Module):
         grid: the shape of the codes of one sample.
 
     Raises:
-        ValueError: for a network with another number of ``out_channels``.
+        ValueError: for a network without ``channels`` or with another number of ``out_channels``.
 
     Example:
         >>> import torch
@@ -36,7 +36,9 @@ class CodeNetwork(nn.Module):
     def __init__(self, network: nn.Module, states: int, grid: Sequence[int]) -> None:
         super().__init__()
         check_integers(2, states=states)
-        channels, out_channels = getattr(network, "channels", None), getattr(network, "out_channels", None)
+        channels: Any = getattr(network, "channels", None)
+        out_channels = getattr(network, "out_channels", None)
+        require(isinstance(channels, int), "network.channels", channels, "the length of an embedding, as a UNet has it")
         require(out_channels == states, "network.out_channels", out_channels, f"{states}, a logit for each state")
         self.network = network
         self.states = states

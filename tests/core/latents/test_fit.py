@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 
 from ornstein.core.latents import AutoencoderObjective, KLAutoencoder, VQAutoencoder, fit_autoencoder
@@ -76,6 +77,28 @@ def test_a_learned_scale_is_trained_and_not_saved_with_the_model(tmp_path):
     )
     assert objective.log_scale.item() < -0.02
     assert set(KLAutoencoder.from_pretrained(run.model).state_dict()) == set(autoencoder.state_dict())
+
+
+class Fail(Callback):
+    """Ends a run once it has made three steps."""
+
+    def on_train_batch_end(self, trainer, *arguments):
+        if trainer.global_step == 3:
+            raise RuntimeError("a failure")
+
+
+def test_an_interrupted_run_ends_with_the_weights_of_a_whole_one(tmp_path):
+    def fit(folder, **further):
+        autoencoder, objective = made(VQAutoencoder), AutoencoderObjective(learn_scale=True)
+        options = OPTIONS | {"max_steps": 6, "checkpoint_every": 2, "batch_size": 16} | further
+        fit_autoencoder(autoencoder, smooth(64), objective=objective, run=tmp_path / folder, **options)
+        return autoencoder.state_dict() | objective.state_dict()
+
+    whole = fit("whole")
+    with pytest.raises(RuntimeError, match="a failure"):
+        fit("parts", callbacks=[Fail()])
+    continued = fit("parts")
+    assert all(torch.equal(whole[name], continued[name]) for name in whole)
 
 
 class Pairs(DataModule):

@@ -85,7 +85,8 @@ def test_autoencoder_is_frozen_and_decoding_is_differentiable():
     assert z.grad.abs().sum() > 0
 
 
-def test_diffusers_autoencoder():
+@pytest.mark.filterwarnings("ignore:Accessing config attribute:FutureWarning")
+def test_diffusers_autoencoder(tmp_path):
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.AutoencoderKL(
         in_channels=1, out_channels=1, latent_channels=2, block_out_channels=(8, 8), norm_num_groups=4,
@@ -98,6 +99,11 @@ def test_diffusers_autoencoder():
     torch.testing.assert_close(space.decode(z), theirs.decode(z * space.std).sample)
     draw = space.encode(x, generator=torch.Generator().manual_seed(1)) * space.std
     torch.testing.assert_close(draw, theirs.encode(x).latent_dist.sample(torch.Generator().manual_seed(1)))
+    space.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'diffusers\..*' is refused"):
+        LatentSpace.from_pretrained(tmp_path)
+    loaded = LatentSpace.from_pretrained(tmp_path, trusted=("diffusers",))
+    assert torch.equal(loaded.decode(z), space.decode(z))
 
 
 def test_answers_of_encoders_and_decoders():
@@ -244,6 +250,8 @@ def test_code_network_is_the_grids_network_on_embeddings():
 def test_code_network_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match=r"network\.out_channels=None: expected 13, a logit for each state"):
         CodeNetwork(UNet(5, widths=(8,), depths=(1,), attention=(False,)), 13, (2, 3))
+    with pytest.raises(ValueError, match=r"network\.channels=None: expected the length of an embedding"):
+        CodeNetwork(nn.Linear(5, 13), 13, (2, 3))
     network = CodeNetwork(UNet(5, out_channels=13, widths=(8,), depths=(1,), attention=(False,)), 13, (2, 3))
     with pytest.raises(ValueError, match=r"x of shape \(1, 5\): expected \(B, N\) with the codes of grid=\(2, 3\)"):
         network(torch.zeros(1, 5, dtype=torch.int64), torch.zeros(1))
