@@ -5,7 +5,7 @@ noise, and the change-of-variables formula along it is that of flat space with t
 
     log p(x_0) = log p(x_T) - int pace div(score) dtau,        p(x_T) uniform
 
-(Chen et al. 2018, 1806.07366; De Bortoli et al. 2022, 2202.02763, section 3.4 and appendix).  It is solved in the space
+(Chen et al. 2018, 1806.07366; De Bortoli et al. 2022, 2202.02763, section 3).  It is solved in the space
 around the manifold with the field of the nearest point, which is tangent, so that the solution stays on the manifold
 but for the solver's error.
 """

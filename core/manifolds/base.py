@@ -123,7 +123,7 @@ class Manifold(ABC):
             raise ValueError(f"{name} of shape {tuple(x.shape)}: expected (B, ..., {str(self.point)[1:]} for {self}")
         if not x.isfinite().all():
             raise ValueError(f"{name} holds NaN or infinite numbers: expected points of {self}")
-        off = self.residual(x)
+        off = self.residual(x.detach())
         if mask is not None:
             axes = tuple(off.shape[: max(mask.ndim, 2)])
             if mask.dtype != torch.bool or tuple(mask.shape) != axes:

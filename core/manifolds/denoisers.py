@@ -50,6 +50,13 @@ class RiemannianPosterior:
         return torch.where(s > 0, self.process.manifold.exp(self.x_t, s.clamp(max=1.0) * self._score), self.x_t)
 
 
+def on_manifold(process: RiemannianProcess) -> RiemannianProcess:
+    """The process, refused where it is of another kind."""
+    if not isinstance(process, RiemannianProcess):
+        raise TypeError(f"process={process!r}: expected a RiemannianProcess, such as one on Sphere(2)")
+    return process
+
+
 def variance(level: Level) -> Tensor:
     """``s = e^(-log_snr)`` of a level, float64."""
     return (-torch.as_tensor(level.log_snr, dtype=torch.float64)).exp()
@@ -66,9 +73,10 @@ class RiemannianDenoiser(Denoiser[RiemannianProcess]):
 
     ``rms`` is the root of the kernel's expected squared score per dimension (2206.01729, section 3.2), so ``F`` has a
     target of unit size at every noise level.  The network is called as ``network(features, c, **condition)`` with the
-    manifold's smooth coordinates ``(B, *N, F)`` (cosines and sines of angles; unit vectors; entries of matrices) and the
-    noise level ``c = log(s) / 8`` ``(B,)``, and answers with one number an angle, a vector that is projected to the
-    tangent space of the sphere, or a rotation vector ``(B, *N, 3)`` in the rotated frame.
+    manifold's smooth coordinates (cosines and sines ``(B, *N, 2 dims)`` of angles; unit vectors; the nine entries of
+    matrices) and the noise level ``c = log(s) / 8`` ``(B,)``, held to [-2.5, 2.5].  It answers with one number an
+    angle, a vector that is projected to the tangent space of the sphere, or a rotation vector ``(B, *N, 3)`` in the
+    rotated frame.
 
     Args:
         network: as above.
@@ -84,7 +92,7 @@ class RiemannianDenoiser(Denoiser[RiemannianProcess]):
     """
 
     def __init__(self, network: nn.Module, process: RiemannianProcess) -> None:
-        super().__init__(process)
+        super().__init__(on_manifold(process))
         self.network = network
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> RiemannianPosterior:
@@ -127,11 +135,11 @@ class HeatMixtureDenoiser(Denoiser[RiemannianProcess]):
         centers: Tensor,
         variances: Tensor | Sequence[float],
     ) -> None:
-        super().__init__(process)
+        super().__init__(on_manifold(process))
         weights, variances = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, variances))
         if not len(weights) == len(centers) == len(variances):
             raise ValueError(
-                f"{len(weights)} weights, {len(centers)} centers and {len(variances)} variances: expected as many of each"
+                f"{len(weights)} weights, {len(centers)} centers, {len(variances)} variances: expected as many of each"
             )
         if bool((weights <= 0).any()) or bool((variances < 0).any()):
             raise ValueError("weights must be positive and variances at least 0")

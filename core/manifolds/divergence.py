@@ -20,14 +20,13 @@ def divergence(
     *,
     create_graph: bool = False,
 ) -> Tensor:
-    """Divergence ``(B,)`` of a tangent field at points ``x`` that it was computed from: ``sum_i <e_i, D field e_i>`` over
-    an orthonormal basis of the tangent space, or Hutchinson's estimate ``<e, D field e>`` along a random tangent vector
-    with ``E[e e^T]`` the identity there.
+    """Divergence ``(B,)`` of a tangent field: ``sum_i <e_i, D field e_i>`` over an orthonormal basis of the tangent
+    space, or Hutchinson's estimate ``<e, D field e>`` along a random tangent vector with ``E[e e^T]`` the identity.
 
     Args:
         manifold: where the points lie.
         field: tangent vectors, each sample's a function of that sample alone.
-        x: ``(B, *N, *point)``, requires a gradient.
+        x: points that the field was computed from, ``(B, *N, *point)``, requiring a gradient.
         mask: real points; the rest does not count.
         probe: direction of the estimate; None for the exact value.
         create_graph: whether the result is to be differentiated.

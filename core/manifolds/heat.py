@@ -13,7 +13,7 @@ from .sphere import Sphere
 
 __all__ = ["Bridge", "HeatKernel", "Uniform"]
 
-ROUNDS = 10_000
+ROUNDS = 2000
 
 
 def drawn(like: Tensor, noise: Tensor | None, generator: torch.Generator | None) -> Tensor:
@@ -143,25 +143,25 @@ class Bridge:
         Raises:
             ValueError: if the ends are so far apart for their variances that nothing is kept.
         """
-        manifold, out = self.manifold, self.x0.clone()
-        a, b = (v.double().expand(len(out)) for v in (self.a, self.b))
-        near_data = (a <= b).reshape(-1, *[1] * (out.ndim - 1))
-        start, goal = torch.where(near_data, self.x0, self.xt), torch.where(near_data, self.xt, self.x0)
+        manifold, axes = self.manifold, self.x0.ndim - len(self.manifold.point)
+        count = self.x0.shape[:axes].numel()
+        x0, xt = (v.reshape(count, *manifold.point) for v in (self.x0, self.xt))
+        each = count // len(self.x0)
+        a, b = (v.to(x0.device, torch.float64).expand(len(self.x0)).repeat_interleave(each) for v in (self.a, self.b))
+        near_data = manifold.spread(a <= b)
+        start, goal = torch.where(near_data, x0, xt), torch.where(near_data, xt, x0)
         short, long = torch.minimum(a, b), torch.maximum(a, b)
-        away = HeatKernel(manifold, goal, long)
-        wide = away._variance(out)
-        peak = manifold.kernel.log_density(torch.zeros_like(wide), wide.clamp(min=1e-300))
-        open_ = torch.ones(manifold.distance(out, out).shape, dtype=torch.bool, device=out.device)
+        out, wide = start.clone(), long.clamp(min=1e-300)
+        peak = manifold.kernel.log_density(torch.zeros_like(wide), wide)
+        left = torch.arange(count, device=x0.device)
         for _ in range(ROUNDS):
-            proposed = HeatKernel(manifold, start, short).sample(generator=generator)
-            distance = manifold.distance(proposed.double(), goal.double())
-            log_keep = manifold.kernel.log_density(distance, wide.clamp(min=1e-300)) - peak
-            u = torch.special.ndtr(drawn(distance, None, generator))
-            kept = open_ & ((u.log() <= log_keep) | (wide == 0))
-            out = torch.where(manifold.spread(kept), proposed, out)
-            open_ = open_ & ~kept
-            if not bool(open_.any()):
-                return out
-        raise ValueError(
-            f"xt is too far from x0 for a variance of {math.sqrt(float(wide.max())):.3g}^2 to draw between"
-        )
+            proposed = HeatKernel(manifold, start[left], short[left]).sample(generator=generator)
+            distance = manifold.distance(proposed.double(), goal[left].double())
+            log_keep = manifold.kernel.log_density(distance, wide[left]) - peak[left]
+            kept = (torch.special.ndtr(drawn(distance, None, generator)).log() <= log_keep) | (long[left] == 0)
+            out[left[kept]] = proposed[kept]
+            left = left[~kept]
+            if len(left) == 0:
+                return out.reshape(self.x0.shape)
+        most = math.sqrt(float(long[left].max()))
+        raise ValueError(f"xt is too far from x0 for a variance of {most:.3g}^2 to draw between")

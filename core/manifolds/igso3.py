@@ -4,7 +4,8 @@ With the metric in which the distance of two rotations is the angle ``omega`` be
 distribution,
 
     f_s(omega) = sum_l (2 l + 1) e^(-l (l + 1) s / 2) sin((l + 1/2) omega) / sin(omega / 2)
-               = sqrt(2 pi) s^(-3/2) e^(s / 8) sum_k (-1)^k (omega - 2 pi k) e^(-(omega - 2 pi k)^2 / 2s) / sin(omega / 2)
+               = sqrt(2 pi) s^(-3/2) e^(s / 8) / sin(omega / 2)
+                 sum_k (-1)^k (omega - 2 pi k) e^(-(omega - 2 pi k)^2 / 2s)
 
 (Nikolayev and Savyolov 1970; Leach et al. 2022, "Denoising diffusion probabilistic models on SO(3)", eqs. 5-6 with
 ``epsilon^2 = s / 2``; Yim et al. 2023, 2302.02277, proposition 2; Jagvaral et al. 2023, 2312.11707).  The two sums are

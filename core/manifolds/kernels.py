@@ -6,7 +6,7 @@ SO(3).  A kernel says its logarithm and the slope
 
     g = d log K_s / d cos(theta),        so that        grad_x log K_s(theta(x, y)) = g grad_x cos(theta(x, y)),
 
-which is smooth at both ends, where the derivative with respect to ``theta`` vanishes and the direction of ``y`` is lost.
+which is smooth at both ends, where the derivative with respect to ``theta`` vanishes and the direction is lost.
 
 From it follow
 
@@ -76,8 +76,8 @@ class RadialKernel(ABC):
         return -2 / self.gap * torch.log1p(-0.5 * self.gap * arc**2)
 
     def pace(self, s: Tensor) -> Tensor:
-        """``1/2 ds / dtau = tau e^(gap s / 2)``, the factor on the score in the ODE by arc; grows beyond all bounds with
-        ``s``, as the score vanishes.
+        """``1/2 ds / dtau = tau e^(gap s / 2)``, the factor on the score in the ODE by arc; grows without bound as the
+        score vanishes.
         """
         return self.arc(s) * (0.5 * self.gap * s).exp()
 
@@ -92,7 +92,7 @@ class RadialKernel(ABC):
     @torch.no_grad()
     def distance_of(self, radius: Tensor, s: Tensor) -> Tensor:
         """The distance that ``K_s`` puts where a standard normal vector of ``dim`` numbers has its radius: both have
-        the same probability below them.  Newton's method within a bracket, to rounding.
+        the same probability below them.  Newton's method within a bracket, to 1e-9 of the standard deviation.
         """
         shape = torch.broadcast_shapes(radius.shape, s.shape)
         radius, s = (v.double().expand(shape).reshape(-1) for v in (radius, s))
@@ -100,21 +100,26 @@ class RadialKernel(ABC):
         level = torch.special.gammainc(radius.new_full((), 0.5 * self.dim).expand_as(radius), 0.5 * radius**2)
         low, high = torch.zeros_like(radius), torch.full_like(radius, math.pi)
         theta = (radius * variance.sqrt()).clamp(max=0.5 * math.pi)
-        x, w = legendre(32)
-        x, w = x.to(radius), w.to(radius)
+        below = self._probability(low, theta, variance, 32)
+        left = torch.arange(len(radius), device=radius.device)
         for _ in range(60):
-            inner = theta[:, None] * x
-            density = (self.log_density(inner, variance[:, None]) + self.log_area(inner)).exp()
-            excess = theta * (density * w).sum(1) - level
-            low, high = torch.where(excess < 0, theta, low), torch.where(excess < 0, high, theta)
-            here = (self.log_density(theta, variance) + self.log_area(theta)).exp()
-            newton = theta - excess / here
-            inside = (newton > low) & (newton < high)
-            step = torch.where(inside, newton, 0.5 * (low + high))
-            moved, theta = (step - theta).abs() / variance.sqrt().clamp(max=1.0), step
-            if bool((moved < 1e-9).all()):
+            here, v, excess = theta[left], variance[left], (below - level)[left]
+            low[left], high[left] = torch.where(excess < 0, here, low[left]), torch.where(excess < 0, high[left], here)
+            newton = here - excess / (self.log_density(here, v) + self.log_area(here)).exp()
+            inside = (newton >= low[left]) & (newton <= high[left])
+            theta[left] = torch.where(inside, newton, 0.5 * (low + high)[left])
+            below[left] += self._probability(here, theta[left], v, 12)
+            left = left[(theta[left] - here).abs() > 1e-9 * v.sqrt().clamp(max=1.0)]
+            if len(left) == 0:
                 break
         return torch.where(s > 0, theta, 0.0).reshape(shape)
+
+    def _probability(self, start: Tensor, end: Tensor, s: Tensor, count: int) -> Tensor:
+        """What ``K_s`` puts between two distances, each ``(M,)``, by a rule of ``count`` nodes."""
+        x, w = (v.to(s) for v in legendre(count))
+        theta = start[:, None] + (end - start)[:, None] * x
+        density = (self.log_density(theta, s[:, None]) + self.log_area(theta)).exp()
+        return (end - start) * (density * w).sum(1)
 
 
 @lru_cache(maxsize=32)

@@ -3,9 +3,16 @@ r"""Riemannian score matching.
     denoising   E w(t) |score_theta(x_t, t) - grad log K_s(x_t, x_0)|^2 / D,
     implicit    E w(t) [|score_theta|^2 + 2 div score_theta] / D,
 
-which differ by a constant (De Bortoli et al. 2022, 2202.02763, section 3.3, losses DSM and ISM); ``D`` counts the
-dimensions of a sample's real points.  By default ``w = 1 / rms^2``, the inverse of the kernel's expected squared score
-per dimension (Jing et al. 2022, 2206.01729, section 3.2), for which the loss of a score of zero is 1 at all times.
+which differ by a constant (De Bortoli et al. 2022, 2202.02763, section 3, losses DSM and ISM); ``D`` counts the
+dimensions of a sample's real points.  Two weights are natural:
+
+    normalised  w = 1 / rms^2, the inverse of the kernel's expected squared score per dimension (Jing et al. 2022,
+                2206.01729, section 3.2): the loss of a score of zero is 1 at all times;
+    likelihood  w = D ds/dt / 2: the loss bounds the negative log-likelihood but for a constant (Song et al. 2021,
+                2101.09258).
+
+The implicit loss has the second alone: under the first its variance grows like ``1 / rms^2``, without bound, as the
+data are forgotten.
 """
 
 from typing import Any, Literal
@@ -33,8 +40,7 @@ class RiemannianScoreMatching(PosteriorObjective):
 
     Args:
         times: at which times to train; by default uniform.
-        weighting: "normalised", or "likelihood" for ``w = D ds/dt / 2``, whose loss bounds the negative log-likelihood
-            but for a constant (Song et al. 2021, 2101.09258).
+        weighting: "normalised" or "likelihood".
     """
 
     def __init__(self, times: TrainingTimes | None = None, weighting: Weight = "normalised") -> None:
@@ -60,25 +66,24 @@ class RiemannianScoreMatching(PosteriorObjective):
 
 
 class RiemannianImplicitScoreMatching(Objective):
-    """Implicit score matching on a manifold, with the exact divergence or Hutchinson's estimate.
+    """Implicit score matching on a manifold, which needs no kernel's score, with the likelihood weighting and the exact
+    divergence or Hutchinson's estimate.
 
     Args:
         times: at which times to train; by default uniform.
-        weighting: see `RiemannianScoreMatching`.
         trace: "exact", at the cost of a derivative for every dimension, or "hutchinson", one derivative.
     """
 
     def __init__(
         self,
         times: TrainingTimes | None = None,
-        weighting: Weight = "normalised",
         trace: Literal["exact", "hutchinson"] = "exact",
     ) -> None:
         super().__init__()
-        require(weighting in ("normalised", "likelihood"), "weighting", weighting, "'normalised' or 'likelihood'")
+        if not isinstance(times, TrainingTimes | None):
+            raise TypeError(f"times={times!r}: expected TrainingTimes, such as UniformTimes()")
         require(trace in ("exact", "hutchinson"), "trace", trace, "'exact' or 'hutchinson'")
         self.times = times if times is not None else UniformTimes()
-        self.weighting: Weight = weighting
         self.trace = trace
 
     def forward(
@@ -104,7 +109,7 @@ class RiemannianImplicitScoreMatching(Objective):
             probe = None if self.trace == "exact" else manifold.white(x.detach(), noise_like(x.detach(), generator))
             square = manifold.inner(score, score)
             value = total(square, mask) + 2 * divergence(manifold, score, x, mask, probe, create_graph=True)
-        loss = weighted(process, t, self.weighting, square, value.double(), mask).to(x0.dtype)
+        loss = weighted(process, t, "likelihood", square, value.double(), mask).to(x0.dtype)
         loss = loss if training else loss.detach()
         if self.training:
             self.times.update(t, loss)

@@ -53,8 +53,8 @@ class RiemannianProcess(Scheduled):
         left = manifold.kernel.divergence_from_uniform(end)
         if left > LEFT:
             raise ValueError(
-                f"schedule={schedule!r}: at t = 1 the noise sigma / alpha = {math.sqrt(end):.3g} leaves {left:.2g} nats "
-                f"between {manifold} and the uniform distribution: expected at most {LEFT}; raise its last noise level"
+                f"schedule={schedule!r}: at t = 1 the noise sigma / alpha = {math.sqrt(end):.3g} leaves {left:.2g} "
+                f"nats between {manifold} and the uniform distribution: expected at most {LEFT}; raise its noise there"
             )
 
     def __repr__(self) -> str:

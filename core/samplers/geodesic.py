@@ -32,7 +32,7 @@ class GeodesicSampler(Sampler):
 
 @dataclass(frozen=True)
 class GeodesicRandomWalk(GeodesicSampler):
-    r"""The reverse diffusion by a geodesic random walk, ``x_s = exp(x_t, D score + sqrt(v) z)`` with ``D = s(t) - s(s)``.
+    r"""The reverse diffusion by a geodesic random walk, ``exp(x_t, D score + sqrt(v) z)`` with ``D = s(t) - s(s)``.
 
     De Bortoli et al. 2022 (arXiv 2202.02763), algorithms 1 and 2, where ``v = D`` ("large").  "small" is ``v = D s(s) /
     s(t)``, the variance of Brownian motion between two known points, as DDPM's: with it the step to clean data has no

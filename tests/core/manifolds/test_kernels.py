@@ -35,8 +35,8 @@ def rotations(theta: float, s: float) -> tuple[float, float]:
         return ((l + 0.5) * mp.cos((l + 0.5) * t) - character(l) * mp.cos(t / 2) / 2) / mp.sin(t / 2)
 
     weights = [(2 * l + 1) * mp.exp(-l * (l + 1) * s / 2) for l in terms]  # noqa: E741
-    total = sum(w * character(l) for l, w in enumerate(weights))
-    slope = -sum(w * change(l) for l, w in enumerate(weights)) / mp.sin(t)
+    total = sum(w * character(i) for i, w in enumerate(weights))
+    slope = -sum(w * change(i) for i, w in enumerate(weights)) / mp.sin(t)
     return float(mp.log(total / (8 * mp.pi**2))), float(slope / total)
 
 

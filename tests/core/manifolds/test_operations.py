@@ -7,31 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifold_spaces import directions, every_space, points
 from scipy.linalg import polar
 from scipy.spatial.transform import Rotation
 from scipy.stats import kstest
 from torch import Tensor
 
 from ornstein.core.manifolds import SO3, Manifold, Sphere, Torus
-
-SPACES: list[tuple[Manifold, tuple[int, ...]]] = [
-    (Torus(2), (2,)),
-    (Sphere(2), (3,)),
-    (Sphere(4), (5,)),
-    (SO3(), (3, 3)),
-]
-every_space = pytest.mark.parametrize(("manifold", "event"), SPACES, ids=[repr(m) for m, _ in SPACES])
-
-
-def points(manifold: Manifold, shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return manifold.uniform(torch.randn(shape, dtype=torch.float64, generator=generator)).to(dtype)
-
-
-def directions(manifold: Manifold, x: Tensor, seed: int) -> Tensor:
-    """Unit tangent vectors."""
-    v = manifold.white(x, torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(seed)))
-    return v / manifold.spread(manifold.norm(v))
 
 
 @every_space
