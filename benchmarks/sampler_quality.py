@@ -6,7 +6,7 @@ Each sampler starts from the same 20,000 noises in float32; the distance is slic
 as many draws of the mixture.  Two sets of draws differ by 0.0041 and 0.0070; the exact solution of the probability-flow
 ODE is among the rows.
 
-``ring_5`` ... ``uneven_50`` are our default, ``UniPC(order=2, predicts="eps")`` on the grid that every sampler of ours
+``ring_5`` ... ``uneven_50`` are our default, ``UniPC(order=3, predicts="eps")`` on the grid that every sampler of ours
 has by default; the same with a peer's name is the best of its samplers and grids at that number of evaluations.  Each
 sampler of ours gets as many steps as the budget allows and is held against DDIM with the evaluations that it used;
 the worst quotient is ``worst_ratio_to_ddim``, and ``worst_ratio_but_ddpm_small`` without DDPM's small variance, which
@@ -54,7 +54,7 @@ LIMITS = {
     "ring": {5: 0.080, 10: 0.040, 20: 0.0105, 50: 0.0083},
     "uneven": {5: 0.120, 10: 0.050, 20: 0.0130, 50: 0.0097},
 }
-DEFAULT = UniPC(order=2, predicts="eps")
+DEFAULT = UniPC(order=3, predicts="eps")
 PROCESS = SDE(TableSchedule.linear())
 BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
@@ -94,8 +94,8 @@ OURS: dict[str, Budgeted] = {
     "pndm_2": within(PNDM(order=2)),
     "unipc_1": within(UniPC(order=1)),
     "unipc_2_mean": within(UniPC(order=2)),
-    "unipc_2": within(DEFAULT),
-    "unipc_3": within(UniPC(order=3, predicts="eps")),
+    "unipc_2": within(UniPC(order=2, predicts="eps")),
+    "unipc_3": within(DEFAULT),
     "sa_solver": within(SASolver()),
     "predictor_corrector": within(PredictorCorrector()),
     "restart": within(Restart()),

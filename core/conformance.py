@@ -54,6 +54,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
         core.ZeroTerminalSNR(core.TableSchedule.linear()),
         core.ZeroTerminalSNR(core.SigmoidSchedule()),
     ),
+    core.PowerTime: (core.PowerTime(), core.PowerTime(2.0, core.VPSchedule(), None)),
     core.GridBelow: (core.GridBelow(0.5), core.GridBelow(0.9, core.UniformTime())),
     core.Times: (core.Times((1.0, 0.7, 0.2, 0.0)),),
     core.UniformWeighting: tuple(core.UniformWeighting(of, 0.5) for of in get_args(core.Prediction)),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .process import Process
-from .schedules import Schedule, VPSchedule, require
+from .schedules import FlowSchedule, Schedule, require
 
 __all__ = ["Grid", "Karras", "PowerTime", "Quadratic", "Times", "UniformLogSNR", "UniformTime"]
 
@@ -178,27 +178,33 @@ class Karras(Grid):
 class PowerTime(Grid):
     r"""The noise levels that a reference schedule has at the times ``(1 - i / N)^power``, under any schedule.
 
-    On the reference itself these are the times of Song et al. 2021 (DDIM, arXiv 2010.02502, appendix D.2) at power 2.
-    Steps in log-SNR are short where signal and noise are alike, which is where a denoiser changes most, and grow
-    towards both ends; the step to clean data shrinks as their number grows.  The range is cut to what the schedule
-    covers; processes that start from pure noise start from the reference's highest noise level.
+    By default ``sigma / (alpha + sigma) = (1 - i / N)^1.5``, rectified flow's times drawn towards the data.  Steps in
+    log-SNR are short where signal and noise are alike, which is where a denoiser changes most, and grow towards both
+    ends; the step to clean data shrinks as their number grows.  ``PowerTime(2.0, VPSchedule(), None)`` are the
+    quadratic times of Song et al. 2021 (DDIM, arXiv 2010.02502, appendix D.2), as noise levels.
 
     Args:
         power: how strongly steps crowd near the data, positive.
         reference: whose levels are used, with clean data at ``t = 0``.
+        start: log-SNR of the first time, held to what the schedule covers: where a run from pure noise begins, whose
+            log-SNR is minus infinity. None for the reference's own at ``t = 1``.
     """
 
-    power: float = 2.0
-    reference: Schedule = field(default=VPSchedule())
+    power: float = 1.5
+    reference: Schedule = field(default=FlowSchedule())
+    start: float | None = -11.0
 
     def __post_init__(self) -> None:
         require(self.power > 0, "power", self.power, "a positive number")
-        ends = float(self.reference.log_snr(0.0)), float(self.reference.log_snr(1.0))
-        fits = ends[0] == math.inf and ends[1] > -math.inf
-        require(fits, "reference", self.reference, "clean data at t = 0 and some signal at t = 1")
+        clean, noise = float(self.reference.log_snr(0.0)), float(self.reference.log_snr(1.0))
+        require(clean == math.inf, "reference", self.reference, "clean data at t = 0")
+        first = noise if self.start is None else self.start
+        fits = noise <= first < math.inf and first > -math.inf
+        require(fits, "start", self.start, f"a log-SNR of at least {noise:.4g}, the reference's at t = 1")
 
     def times(self, steps: int, process: Process) -> Tensor:
-        low, high = _ends(process, float(self.reference.log_snr(1.0)), math.inf)
+        first = float(self.reference.log_snr(1.0)) if self.start is None else self.start
+        low, high = _ends(process, first, math.inf)
         bounds = self.reference.time(torch.tensor([low, high], dtype=torch.float64)).clamp(0, 1) ** (1 / self.power)
         start = float(bounds[0])
         # All levels but clean data's, unless the schedule ends before the last of them.

@@ -10,7 +10,7 @@ is long, and the method's order stays.
 import torch
 from torch import Tensor
 
-from ..schedules import VPSchedule
+from ..grids import PowerTime
 from ..sdes import SDE
 
 __all__ = ["LONGEST", "divide", "long_steps"]
@@ -18,7 +18,7 @@ __all__ = ["LONGEST", "divide", "long_steps"]
 LONGEST = 3.0  # in log-SNR
 NOISE, DATA = -10.0, 7.0  # log-SNR as which pure noise and clean data count
 
-_REFERENCE = VPSchedule()
+_DEFAULT = PowerTime()
 
 
 def long_steps(process: SDE, t: Tensor, s: Tensor, longest: float = LONGEST) -> Tensor:
@@ -31,16 +31,16 @@ def long_steps(process: SDE, t: Tensor, s: Tensor, longest: float = LONGEST) -> 
 def divide(process: SDE, t: Tensor, s: Tensor, parts: int) -> Tensor:
     """The times within each step that divide it into ``parts``, ``(N, parts - 1)``, falling.
 
-    They are even in the square root of the time that has the same noise level under ``VPSchedule()``.
+    They are even in the step's number on the default grid.
     """
     share = torch.arange(1, parts, dtype=torch.float64) / parts
     start, end = (_place(process, v)[:, None] for v in (t, s))
-    return process.schedule.time(_REFERENCE.log_snr((start + share * (end - start)) ** 2)).clamp(0, 1)
+    levels = _DEFAULT.reference.log_snr((start + share * (end - start)) ** _DEFAULT.power)
+    return process.schedule.time(levels).clamp(0, 1)
 
 
 def _place(process: SDE, t: Tensor) -> Tensor:
     log_snr = process.schedule.log_snr(t)
     clean = log_snr == torch.inf
-    lowest = float(_REFERENCE.log_snr(torch.tensor(1.0, dtype=torch.float64)))
-    times = _REFERENCE.time(torch.where(clean, 0.0, log_snr).clamp(min=lowest))
-    return torch.where(clean, 0.0, times.clamp(0, 1).sqrt())
+    times = _DEFAULT.reference.time(torch.where(clean, 0.0, log_snr).clamp(min=_DEFAULT.start))
+    return torch.where(clean, 0.0, times.clamp(0, 1) ** (1 / _DEFAULT.power))

@@ -15,6 +15,7 @@ from ornstein.core import (
     Grid,
     Karras,
     PolynomialSchedule,
+    PowerTime,
     Quadratic,
     Schedule,
     SubVPSchedule,
@@ -149,3 +150,31 @@ def test_a_grid_of_somebody_else_is_checked() -> None:
 def test_bad_arguments_are_named(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         make()  # type: ignore[operator]
+
+
+def test_power_time_has_the_levels_of_its_reference() -> None:
+    whole = SDE(TableSchedule.linear())
+    flow = PowerTime()(8, SDE(FlowSchedule()))
+    start = 1 / (1 + math.exp(-5.5))  # where rectified flow has log-SNR -11
+    even = torch.linspace(start ** (1 / 1.5), 0, 9, dtype=torch.float64) ** 1.5
+    torch.testing.assert_close(flow, even, rtol=0, atol=1e-12)
+    levels = whole.schedule.log_snr(PowerTime()(8, whole)[1:-1])
+    held = float(FlowSchedule().time(whole.schedule.log_snr(torch.ones((), dtype=torch.float64))))  # starts above -11
+    even = torch.linspace(held ** (1 / 1.5), 0, 9, dtype=torch.float64) ** 1.5
+    torch.testing.assert_close(levels, FlowSchedule().log_snr(even[1:-1]), rtol=0, atol=1e-9)
+
+
+def test_power_time_gives_ddims_quadratic_times() -> None:
+    process = SDE(VPSchedule())
+    torch.testing.assert_close(
+        PowerTime(2.0, VPSchedule(), None)(10, process), Quadratic()(10, process), rtol=0, atol=1e-9
+    )
+
+
+def test_power_time_refuses_a_reference_or_a_start_that_is_none() -> None:
+    with pytest.raises(ValueError, match="clean data"):
+        PowerTime(reference=VESchedule())
+    with pytest.raises(ValueError, match="start"):
+        PowerTime(start=None)  # rectified flow has no finite level at t = 1
+    with pytest.raises(ValueError, match="start"):
+        PowerTime(2.0, VPSchedule(), -20.0)
