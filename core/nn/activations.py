@@ -1,8 +1,9 @@
 """Activations whose answer for one sample does not depend on the rest of the batch.
 
-torch computes SiLU and the tanh form of GELU with vector instructions, and what is left over at the end of the memory
-(or of a thread's share of it) with scalar ones, which round differently.  Where a sample's numbers stand then decides
-their last bits.  Exponential and hyperbolic tangent have one path for all, so that results made of them do not.
+torch computes SiLU, the sigmoid and the tanh form of GELU with vector instructions, and what is left over at the end of
+the memory (or of a thread's share of it) with scalar ones, which round differently.  Where a sample's numbers stand
+then decides their last bits.  Exponential and hyperbolic tangent have one path for all, so that results made of them do
+not.
 """
 
 import math
@@ -10,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GELU", "silu"]
+__all__ = ["GELU", "sigmoid", "silu"]
 
 
 def _fused(x: Tensor) -> bool:
@@ -23,6 +24,11 @@ def silu(x: Tensor) -> Tensor:
     if _fused(x):
         return nn.functional.silu(x)
     return x / x.neg().exp_().add_(1)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """``1 / (1 + e^-x)``, the same to the bit for a sample in any batch (on the CPU, without gradients)."""
+    return x.sigmoid() if _fused(x) else x.neg().exp_().add_(1).reciprocal_()
 
 
 class GELU(nn.Module):

@@ -3,7 +3,8 @@
 Matrix libraries take another code path, with another order of summation, when a matrix has very few rows.  A
 product of shape (1, D) then differs in its last bits from row 0 of a product of shape (64, D), and a sampler that
 promises "sample i depends on its seed alone" breaks that promise.  :class:`Linear` therefore never computes fewer
-than sixteen rows on the CPU: the padding costs microseconds and makes the rows equal bit for bit.
+than sixteen rows on the CPU: the padding costs microseconds and makes the rows equal bit for bit.  A product with a
+single column is shared out by rows at every size, so there it is a sum over each row.
 """
 
 from typing import TypeVar
@@ -33,7 +34,12 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() >= _MIN_ROWS * self.in_features:
+        if torch.compiler.is_compiling() or x.device.type != "cpu":
+            return super().forward(x)
+        if self.out_features == 1 and not x.requires_grad:
+            out = (x * self.weight[0]).sum(-1, keepdim=True)
+            return out if self.bias is None else out + self.bias
+        if x.numel() >= _MIN_ROWS * self.in_features:
             return super().forward(x)
         rows = x.reshape(-1, self.in_features)
         padded = nn.functional.pad(rows, (0, 0, 0, _MIN_ROWS - rows.shape[0]))

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ornstein.core.nn import MLP, DiT, Linear, Pointwise, UNet
-from ornstein.core.nn.activations import GELU, silu
+from ornstein.core.nn.activations import GELU, sigmoid, silu
 
 NETWORKS = {
     "unet-1d": (lambda: UNet(2, 1, classes=4, context_width=6, widths=(16, 32, 64)), (2, 21)),
@@ -56,8 +56,20 @@ def test_linear_is_torch_linear_in_any_shape():
         torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
 
 
-def test_linear_gradients():
-    layer = Linear(6, 5).double()
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_linear_of_few_outputs_does_not_depend_on_the_batch(outputs, threads):
+    torch.manual_seed(0)
+    layer, x = Linear(64, outputs), torch.randn(64, 7, 7, 64)
+    with torch.inference_mode():
+        whole = layer(x)
+        torch.testing.assert_close(whole, nn.functional.linear(x, layer.weight, layer.bias))
+        for size in (1, 2, 3, 5, 17, 31):
+            assert torch.equal(layer(x[7 : 7 + size]), whole[7 : 7 + size])
+
+
+@pytest.mark.parametrize("outputs", [1, 5])
+def test_linear_gradients(outputs):
+    layer = Linear(6, outputs).double()
     assert torch.autograd.gradcheck(layer, torch.randn(3, 6, dtype=torch.float64, requires_grad=True))
 
 
@@ -72,7 +84,9 @@ def test_pointwise_is_a_convolution_of_size_one(dims):
 
 
 @pytest.mark.parametrize(
-    ("ours", "torchs"), [(silu, nn.functional.silu), (GELU(), nn.GELU(approximate="tanh"))], ids=["silu", "gelu"]
+    ("ours", "torchs"),
+    [(silu, nn.functional.silu), (sigmoid, torch.sigmoid), (GELU(), nn.GELU(approximate="tanh"))],
+    ids=["silu", "sigmoid", "gelu"],
 )
 def test_activations_are_torchs_and_do_not_depend_on_the_batch(ours, torchs, threads):
     torch.manual_seed(0)
