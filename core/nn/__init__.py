@@ -10,6 +10,7 @@ that is given) and is zero at initialisation.
 from .attention import CrossAttention, SelfAttention
 from .blocks import AttentionBlock, Downsample, ResidualBlock, Upsample
 from .dit import DiT, TransformerBlock
+from .egnn import EGNN, EquivariantBlock
 from .embeddings import ConditionEmbedding, LabelEmbedding, NoiseEmbedding, sinusoids
 from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
@@ -18,12 +19,14 @@ from .positions import axial_rotation, axial_sinusoids, rotate
 from .unet import UNet
 
 __all__ = [
+    "EGNN",
     "MLP",
     "AttentionBlock",
     "ConditionEmbedding",
     "CrossAttention",
     "DiT",
     "Downsample",
+    "EquivariantBlock",
     "LabelEmbedding",
     "Linear",
     "NoiseEmbedding",
