@@ -79,7 +79,7 @@ class RiemannianDenoiser(Denoiser[RiemannianProcess]):
     rotated frame.
 
     Args:
-        network: as above.
+        network: as above; None where the network of several parts answers (`ProductNetworkDenoiser`).
         process: the forward process to train and sample with.
 
     Example:
@@ -91,24 +91,40 @@ class RiemannianDenoiser(Denoiser[RiemannianProcess]):
         torch.Size([1, 2])
     """
 
-    def __init__(self, network: nn.Module, process: RiemannianProcess) -> None:
+    network: Any
+
+    def __init__(self, network: nn.Module | None, process: RiemannianProcess) -> None:
         super().__init__(on_manifold(process))
         self.network = network
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> RiemannianPosterior:
+        if _clean(self.process.level(t)):
+            return RiemannianPosterior(x_t, self.process, self.process.level(t), None)
+        features, c = self.inputs(x_t, t)
+        return self.posterior(self.network(features.to(dtype_of(self.network, x_t)), c, **condition), x_t, t)
+
+    def inputs(self, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """What the network sees: the manifold's coordinates and the noise level ``c``."""
+        return self.process.manifold.features(x_t), noise_level(self.process.level(t), x_t)
+
+    def posterior(self, output: Tensor, x_t: Tensor, t: Time) -> RiemannianPosterior:
+        """The posterior that a network's output means."""
         manifold, level = self.process.manifold, self.process.level(t)
-        s = variance(level)
-        if s.ndim == 0 and s == 0:
-            return RiemannianPosterior(x_t, self.process, level, None)
-        features = manifold.features(x_t).to(dtype_of(self.network, x_t))
-        output = self.network(features, noise_level(level, x_t), **condition).to(x_t.dtype)
         if tuple(output.shape) != manifold.output_shape(x_t):
             raise ValueError(
                 f"network's answer of shape {tuple(output.shape)} to a state {tuple(x_t.shape)}: expected "
                 f"{manifold.output_shape(x_t)} on {manifold}"
             )
-        score = shaped(manifold.kernel.rms(s), x_t) * manifold.from_features(x_t, output)
-        return RiemannianPosterior(x_t, self.process, level, score)
+        if _clean(level):
+            return RiemannianPosterior(x_t, self.process, level, None)
+        scale = shaped(manifold.kernel.rms(variance(level)), x_t)
+        return RiemannianPosterior(x_t, self.process, level, scale * manifold.from_features(x_t, output.to(x_t.dtype)))
+
+
+def _clean(level: Level) -> bool:
+    """Whether a level of one time has no noise, where a network knows no score."""
+    s = variance(level)
+    return s.ndim == 0 and bool(s == 0)
 
 
 class HeatMixtureDenoiser(Denoiser[RiemannianProcess]):

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .images import cot_rest, half_tan, over_sin, pair
+from .images import cot_rest, either, half_tan, over_sin, pair
 from .kernels import RadialKernel
 
 __all__ = ["IGSO3"]
@@ -48,10 +48,8 @@ class IGSO3(RadialKernel):
 
     def both(self, theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         """Log-density and slope at once."""
-        theta, s = torch.broadcast_tensors(theta.double(), s.double())
-        short = s < SWITCH
-        images, series = _images(theta, s), _series(theta, s)
-        return torch.where(short, images[0], series[0]) - self.log_volume, torch.where(short, images[1], series[1])
+        log, slope = either(_images, _series, SWITCH, theta, s)
+        return log - self.log_volume, slope
 
 
 def _images(theta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:

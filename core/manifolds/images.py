@@ -12,12 +12,35 @@ equal numbers.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Pair", "cot_rest", "half_tan", "over_sin", "pair"]
+__all__ = ["Pair", "cot_rest", "either", "half_tan", "over_sin", "pair"]
+
+
+Both = tuple[Tensor, Tensor]
+"""Log-density and slope."""
+
+
+def either(
+    short: Callable[[Tensor, Tensor], Both],
+    long: Callable[[Tensor, Tensor], Both],
+    switch: float,
+    theta: Tensor,
+    s: Tensor,
+) -> Both:
+    """``short`` of the variances below ``switch`` and ``long`` of the others; only what is needed is computed."""
+    below = s < switch
+    theta, s = torch.broadcast_tensors(theta.double(), s.double())
+    if bool(below.all()):
+        return short(theta, s)
+    if not bool(below.any()):
+        return long(theta, s)
+    first, second = short(theta, s), long(theta, s)
+    return torch.where(below, first[0], second[0]), torch.where(below, first[1], second[1])
 
 
 class Pair(NamedTuple):

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .images import over_sin, pair
+from .images import either, over_sin, pair
 from .kernels import RadialKernel
 
 __all__ = ["WrappedNormal"]
@@ -30,12 +30,10 @@ class WrappedNormal(RadialKernel):
     log_volume: ClassVar[float] = math.log(2 * math.pi)  # type: ignore[misc]
 
     def log_density(self, theta: Tensor, s: Tensor) -> Tensor:
-        theta, s = torch.broadcast_tensors(theta.double(), s.double())
-        return torch.where(s < SWITCH, _images(theta, s)[0], _fourier(theta, s)[0])
+        return either(_images, _fourier, SWITCH, theta, s)[0]
 
     def slope(self, theta: Tensor, s: Tensor) -> Tensor:
-        theta, s = torch.broadcast_tensors(theta.double(), s.double())
-        return torch.where(s < SWITCH, _images(theta, s)[1], _fourier(theta, s)[1])
+        return either(_images, _fourier, SWITCH, theta, s)[1]
 
     def log_area(self, theta: Tensor) -> Tensor:
         return torch.full_like(theta, math.log(2))
