@@ -70,7 +70,7 @@ def test_density_of_a_network_sums_to_one() -> None:
         torch.nn.init.normal_(network.leave.weight, std=0.05)
         denoiser = RiemannianDenoiser(network, RiemannianProcess(manifold, VESchedule(0.05, 5.0)))
         density = GeodesicLikelihood(1e-5, 1e-5).evaluate(denoiser, y).log_prob.exp()
-        assert density.std() > 0.01
+        assert density.std() > 0.1 * density.mean()
         assert float((density * weight).sum()) == pytest.approx(1, abs=1e-3)
 
 
