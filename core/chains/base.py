@@ -119,7 +119,7 @@ class Chain(Scheduled):
         return self.noise(stream.uniform(like))
 
     def left(self, x0: Tensor) -> Tensor:
-        """What ``x_1`` still tells of the data, ``KL(q(x_1 | x_0) || pi)`` in nats, ``(B, *N)``: the bound's prior term.
+        """What ``x_1`` tells of the data, ``KL(q(x_1 | x_0) || pi)`` in nats, ``(B, *N)``: the bound's prior term.
 
         Infinite where a chain of masks has shown states left.
         """
