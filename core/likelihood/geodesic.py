@@ -109,8 +109,8 @@ class GeodesicLikelihood:
         start, end = self._variances(process)
         score, slope = flow.score(start, x)
         truncation = 0.5 * start * (total(manifold.inner(score, score), mask) + slope.mean(1))
-        arcs = kernel.arc(torch.tensor([start, end], dtype=torch.float64)).tolist()
-        last, integral = integrate(flow.derivative, x, slope.shape[1], *arcs, self.rtol, self.atol)
+        first_arc, last_arc = kernel.arc(torch.tensor([start, end], dtype=torch.float64)).tolist()
+        last, integral = integrate(flow.derivative, x, slope.shape[1], first_arc, last_arc, self.rtol, self.atol)
         latent = blanked(manifold.project(last), mask)
         points = total(torch.ones_like(manifold.distance(x, x)), mask)
         each = integral - (manifold.log_volume * points)[:, None]

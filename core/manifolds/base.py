@@ -21,10 +21,15 @@ __all__ = ["Manifold"]
 class Manifold(ABC):
     """A compact homogeneous manifold; see the module's text."""
 
-    point: tuple[int, ...]
-    """Shape of one point."""
-    kernel: RadialKernel
-    """Heat kernel of Brownian motion."""
+    @property
+    @abstractmethod
+    def point(self) -> tuple[int, ...]:
+        """Shape of one point."""
+
+    @property
+    @abstractmethod
+    def kernel(self) -> RadialKernel:
+        """Heat kernel of Brownian motion."""
 
     @property
     def dim(self) -> int:

@@ -33,11 +33,11 @@ class Sphere(Manifold):
         require(fits, "dims", self.dims, "a whole number of at least 2; the circle is Torus(1)")
 
     @property
-    def point(self) -> tuple[int, ...]:  # type: ignore[override]
+    def point(self) -> tuple[int, ...]:
         return (self.dims + 1,)
 
     @property
-    def kernel(self) -> RadialKernel:  # type: ignore[override]
+    def kernel(self) -> RadialKernel:
         return SphericalKernel(self.dims)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
