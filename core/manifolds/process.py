@@ -39,6 +39,7 @@ class RiemannianProcess(Scheduled):
     Example:
         >>> import torch
         >>> from ornstein.core import VESchedule
+        >>> from ornstein.core.manifolds import Sphere
         >>> process = RiemannianProcess(Sphere(2), VESchedule(0.01, 5.0))
         >>> process.marginal(torch.tensor([[0.0, 0.0, 1.0]]), 1.0).log_prob(torch.tensor([[1.0, 0.0, 0.0]]))
         tensor([-2.5310])
