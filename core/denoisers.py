@@ -220,7 +220,8 @@ class NetworkDenoiser(Denoiser):
     precision of ``x_t``.
 
     Args:
-        network: maps ``(B, *event)`` and ``(B,)`` to ``(B, *event)``.
+        network: maps ``(B, *event)`` and ``(B,)`` to ``(B, *event)``; None where the network of several parts answers
+            (`ProductNetworkDenoiser`).
         process: the forward process to train and sample with.
         prediction: what the network predicts; see `Parameterisation`.
         sigma_data: standard deviation of the data.
@@ -233,7 +234,11 @@ class NetworkDenoiser(Denoiser):
         tensor([[0., 0., 0.]])
     """
 
-    def __init__(self, network: nn.Module, process: SDE, prediction: Prediction = "v", sigma_data: float = 1.0) -> None:
+    network: Any
+
+    def __init__(
+        self, network: nn.Module | None, process: SDE, prediction: Prediction = "v", sigma_data: float = 1.0
+    ) -> None:
         super().__init__(process)
         self.network = network
         self.prediction = prediction
@@ -241,14 +246,24 @@ class NetworkDenoiser(Denoiser):
         self.parameterisation = Parameterisation(prediction, sigma_data)
 
     def forward(self, x_t: Tensor, t: Time, **condition: Tensor) -> LinearPosterior:
-        network, level, d = self.network, self.process.level(t), self.sigma_data
+        inputs, c = self.inputs(x_t, t)
+        output = self.network(inputs.to(_dtype(self.network, x_t)), c, **condition)
+        mask = condition.get("mask")
+        mask = mask if mask is None else self.process.expand_mask(mask)
+        return self.posterior(self.process.project(output, mask), x_t, t)
+
+    def inputs(self, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """What the network sees: ``c_in x_t`` and the noise level ``c``."""
+        level, d = self.process.level(t), self.sigma_data
         shaped = level.like(x_t)
         scale = (shaped.sigma * shaped.sigma + shaped.alpha * shaped.alpha * (d * d)) ** -0.5
         # Variance-preserving schedules have a scale of 1 up to rounding, which is not worth a pass over the state.
         unit = not isinstance(scale, Tensor) and abs(scale - 1) < 1e-15
-        inputs = x_t if unit else scale * x_t
-        output = network(inputs.to(_dtype(network, x_t)), noise_level(level, x_t), **condition)
-        return LinearPosterior(x_t, self.process, level, output.to(x_t.dtype), self.parameterisation)
+        return x_t if unit else scale * x_t, noise_level(level, x_t)
+
+    def posterior(self, output: Tensor, x_t: Tensor, t: Time) -> LinearPosterior:
+        """The posterior that a network's output means."""
+        return LinearPosterior(x_t, self.process, self.process.level(t), output.to(x_t.dtype), self.parameterisation)
 
 
 def _dtype(network: nn.Module, x_t: Tensor) -> torch.dtype:

@@ -85,15 +85,26 @@ class PosteriorObjective(Objective):
         generator: torch.Generator | None = None,
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
+        asked = self.ask(denoiser, x0, mask, generator, condition)
+        return self.finish(asked, self.judge(*asked[:3]))
+
+    def ask(
+        self, denoiser: Denoiser[Any], x0: Any, mask: Any, generator: torch.Generator | None, condition: dict[str, Any]
+    ) -> "Asked":
+        """Noise the data and ask the denoiser, once."""
         some = next(iter(x0.values())) if isinstance(x0, Mapping) else x0
         t, factor = self.times.draw(len(some), denoiser.process, generator)
-        corrupted = self.corrupt(denoiser.process, x0, placed(t, some.device), mask, generator)
+        real = None if mask is None else denoiser.process.expand_mask(mask)
+        corrupted = self.corrupt(denoiser.process, x0, placed(t, some.device), real, generator)
         if mask is not None:
             condition = condition | {"mask": mask}
-        loss = self.judge(denoiser(corrupted.x_t, corrupted.t, **condition), corrupted, mask)
+        return Asked(denoiser(corrupted.x_t, corrupted.t, **condition), corrupted, real, t, factor)
+
+    def finish(self, asked: "Asked", loss: Tensor) -> Tensor:
+        """Let the times learn from the loss, and weigh it by their factor."""
         if self.training:
-            self.times.update(t, loss)
-        return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
+            self.times.update(asked.t, loss)
+        return loss * (asked.factor.to(loss) if isinstance(asked.factor, Tensor) else asked.factor)
 
 
 class Corrupted(NamedTuple):
@@ -103,6 +114,16 @@ class Corrupted(NamedTuple):
     x_t: Any
     t: Tensor
     noise: Any = None
+
+
+class Asked(NamedTuple):
+    """A denoiser's answer to noised data, the mask of their states, and the times as drawn with their factor."""
+
+    posterior: Any
+    corrupted: Corrupted
+    mask: Any
+    t: Tensor
+    factor: Tensor | float
 
 
 class DenoisingObjective(PosteriorObjective):
@@ -146,7 +167,8 @@ def noised(
     process: SDE, x0: Tensor, t: Tensor, mask: Tensor | None, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Data and noise, zero in the padding, and the noised data at the times ``(B,)``."""
-    eps = noise_like(x0, generator)
+    process.check_data(x0, mask)
+    eps = process.white(noise_like(x0, generator), mask)
     if mask is not None:
         # Samplers keep the padding at zero, so training shows the network nothing else there.
         x0, eps = x0 * shaped_mask(mask, x0), eps * shaped_mask(mask, x0)
@@ -164,7 +186,8 @@ def ask(
 ) -> tuple[Tensor, Tensor, Posterior]:
     """Noise data to the times ``(B,)`` and ask the denoiser: data and noise, zero in the padding, and the answer."""
     t = placed(t, x0.device)
-    x0, eps, x_t = noised(denoiser.process, x0, t, mask, generator)
+    real = None if mask is None else denoiser.process.expand_mask(mask)
+    x0, eps, x_t = noised(denoiser.process, x0, t, real, generator)
     return x0, eps, denoiser(x_t, t, **(condition if mask is None else condition | {"mask": mask}))
 
 
@@ -199,13 +222,15 @@ def check_data(x0: Tensor, mask: Tensor | None) -> None:
         raise ValueError(
             "x0 holds NaN or infinite numbers: expected finite data; say what is missing by mask or condition"
         )
-    if mask is not None and (mask.dtype != torch.bool or tuple(mask.shape) != tuple(x0.shape[:2])):
-        raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(x0.shape[:2])}, torch.bool")
+    if mask is not None:
+        axes = tuple(x0.shape[: max(mask.ndim, 2)])
+        if mask.dtype != torch.bool or tuple(mask.shape) != axes:
+            raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
 
 
 def shaped_mask(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask ``(B, N)`` as numbers that multiply states ``(B, N, ...)``."""
-    return mask.to(like.dtype).reshape(*mask.shape, *[1] * (like.ndim - 2))
+    """A mask ``(B, N)``, or of more axes, as numbers that multiply states ``(B, N, ...)``."""
+    return mask.to(like.dtype).reshape(*mask.shape, *[1] * (like.ndim - mask.ndim))
 
 
 def event_mean(square: Tensor, mask: Tensor | None) -> Tensor:

@@ -134,6 +134,16 @@ class Process(ABC):
         """The stream with its draws brought to the part of space where the process lives; by default all of it."""
         return stream
 
+    def project(self, x: Any, mask: Any = None) -> Any:
+        """A change of the state, such as a network's answer, brought to the directions in which the process moves; by
+        default all of them.
+        """
+        return x
+
+    def expand_mask(self, mask: Any) -> Any:
+        """A user's mask as the one of this process's states; by default itself."""
+        return mask
+
 
 def check_shape(shape: Any) -> None:
     """Refuse shapes without a batch or an event axis."""

@@ -89,6 +89,15 @@ class SDE(Scheduled):
         if not x.isfinite().all():
             raise ValueError("x holds NaN or infinite numbers: expected a finite state")
 
+    def check_data(self, x0: Tensor, mask: Tensor | None = None) -> None:
+        """Raise ``ValueError`` for clean data that lie where the process does not live; by default there are none."""
+
+    def white(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Standard normal numbers ``z`` ``(B, *event)`` made standard normal where the process lives; by default as
+        they are.
+        """
+        return z
+
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``f(t) x`` of the forward SDE; infinite where ``alpha`` is zero."""
         t = as_tensor(t)

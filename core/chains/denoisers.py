@@ -28,15 +28,17 @@ class CategoricalDenoiser(Denoiser[Chain]):
     * "score": logarithms of the ratios ``p_t(y) / p_t(x_t)`` (SEDD, 2310.16834).
 
     Args:
-        network: as above.
+        network: as above; None where the network of several parts answers (`ProductNetworkDenoiser`).
         process: the chain to train and sample with.
         prediction: what the network predicts.
         timed: whether the network sees the noise level; under masks it need not, since the masks tell (2406.07524,
             section 3.5), and it sees ``c = 0``.
     """
 
+    network: Any
+
     def __init__(
-        self, network: nn.Module, process: Chain, prediction: CategoricalPrediction = "x0", timed: bool = True
+        self, network: nn.Module | None, process: Chain, prediction: CategoricalPrediction = "x0", timed: bool = True
     ) -> None:
         super().__init__(process)
         if not isinstance(process, Chain):
@@ -47,8 +49,12 @@ class CategoricalDenoiser(Denoiser[Chain]):
         self.timed = timed
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> CategoricalPosterior:
+        return self.posterior(self.network(*self.inputs(x_t, t), **condition), x_t, t)
+
+    def inputs(self, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+        """What the network sees: the state and the noise level ``c``."""
         c = noise_level(self.process.level(t), x_t) if self.timed else torch.zeros(len(x_t), device=x_t.device)
-        return self.posterior(self.network(x_t, c, **condition), x_t, t)
+        return x_t, c
 
     def posterior(self, output: Tensor, x_t: Tensor, t: Time) -> CategoricalPosterior:
         """The posterior that a network's output means."""

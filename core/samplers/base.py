@@ -186,9 +186,11 @@ class Sampler(ABC):
         self.check_process(process)
         clock, rows = self._planned(process)
         blank = process.blank(shape, _device(denoiser))
-        stream = process.constrain(_source(seed, noise).begin(batch_size(shape), first), mask)
+        real = None if mask is None else process.expand_mask(mask)
+        keep = None if real is None else _keep(real, blank)
+        stream = process.constrain(_source(seed, noise).begin(batch_size(shape), first), real)
         x = process.initial(blank, clock[0], stream) if x is None else _checked(x, blank, process)
-        keep = None if mask is None else _keep(mask, x)
+        keep = keep if keep is None else each(lambda mask, x: mask.to(x), keep, x)
         run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
         run.keep, run.callback, run.progress = keep, callback, progress
         x = self.walk(run, x if keep is None else each(torch.mul, x, keep), clock, rows)
@@ -240,8 +242,11 @@ class Sampler(ABC):
         """
         clock = [torch.as_tensor(v, dtype=torch.float64) for v in (*(p[0] for p in reversed(previous)), t, s)]
         row = self._single_plan(denoiser.process, torch.stack(clock))[-1]
+        condition = dict(condition or {})
+        mask = None if condition.get("mask") is None else denoiser.process.expand_mask(condition["mask"])
         stream = IndependentNoise().begin(x.shape[0], 0) if noise is None else _Given(noise)
-        run = Run(denoiser, dict(condition or {}), stream, [mean for _, mean in previous])
+        stream = denoiser.process.constrain(stream, mask)
+        run = Run(denoiser, condition, stream, [mean for _, mean in previous])
         if torch.compiler.is_compiling():
             return self.advance(run, x, clock[-2], clock[-1], row.unbind())
         return self.advance(run, x, float(t), float(s), row.tolist())
@@ -326,27 +331,33 @@ def _device(denoiser: Denoiser[Any]) -> torch.device:
 def _checked(x: State, blank: State, process: Process) -> State:
     """The user's state, refused where its shape or values are not what the process holds."""
 
-    def check(given: Tensor, like: Tensor) -> None:
+    def check(like: Tensor, given: Tensor) -> None:
         if tuple(given.shape) != tuple(like.shape):
             raise ValueError(f"x of shape {tuple(given.shape)}: expected shape={tuple(like.shape)}")
 
-    each(check, blank, x) if isinstance(blank, Mapping) else check(x, blank)
+    if isinstance(blank, Mapping) and (not isinstance(x, Mapping) or x.keys() != blank.keys()):
+        raise ValueError(
+            f"x of {list(x) if isinstance(x, Mapping) else 'one tensor'}: expected a dict of {list(blank)}"
+        )
+    each(check, blank, x)
     process.check_state(x)
     return x
 
 
-def _keep(mask: State, x: State) -> State:
+def _keep(mask: State, blank: State) -> State:
     """The mask, one for all parts of the state or one for each, shaped to multiply them."""
 
-    def shaped(x: Tensor, mask: Tensor) -> Tensor:
+    def shaped(x: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None:
+            return torch.ones((), device=x.device)
         axes = tuple(x.shape[: max(mask.ndim, 2)])
         if mask.dtype != torch.bool or tuple(mask.shape) != axes:
             raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
-        return mask.to(x.device, x.dtype).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+        return mask.to(x.device).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
 
-    if isinstance(x, Mapping) and not isinstance(mask, Mapping):
-        mask = dict.fromkeys(x, mask)
-    return each(shaped, x, mask)
+    if isinstance(blank, Mapping) and not isinstance(mask, Mapping):
+        mask = dict.fromkeys(blank, mask)
+    return each(shaped, blank, mask)
 
 
 def _progress(steps: range, show: bool) -> Iterable[int]:
