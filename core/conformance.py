@@ -29,6 +29,7 @@ import ornstein.core as core
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.config import class_path, from_config, to_config
 from ornstein.core.registry import load_domain
+from ornstein.core.samplers.product import ProductSampler
 
 __all__ = ["EXAMPLES", "instances"]
 
@@ -70,8 +71,8 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.DEIS: tuple(core.DEIS(order=order) for order in (1, 2, 3, 4)),
     core.PNDM: (core.PNDM(), core.PNDM(order=2)),
     core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
-    # Samplers that are given a measurement have tests of their own, with one.
-    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
+    # Samplers that are given a measurement, or samplers of components, have tests of their own, with one.
+    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS, ProductSampler), ()),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 
