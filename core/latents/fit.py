@@ -40,20 +40,31 @@ def fit_autoencoder(
         batch_size: samples a step, where ``data`` is a tensor.
         run: the folder; its ``model`` holds the autoencoder for ``from_pretrained``.
         overwrite: start anew, whatever the folder holds.
-        options: fields of ``TrainingOptions`` and arguments of Lightning's ``Trainer``, such as ``max_steps``.
+        options: fields of ``TrainingOptions`` (but ``sample_every``: there is nothing to sample) and arguments of
+            Lightning's ``Trainer``, such as ``max_steps``.
 
     Raises:
         TypeError: an autoencoder, or data, of another kind.
         ValueError: an option that is unknown or out of range.
     """
-    from ..training import train
+    from ..training import DataModule, train
     from ._training import AutoencoderTraining, TensorData
 
     if not isinstance(autoencoder, Autoencoder):
         raise TypeError(f"autoencoder is {type(autoencoder).__name__}: expected an Autoencoder, such as KLAutoencoder")
     module = TensorData(data, batch_size) if isinstance(data, Tensor) else data
+    if not isinstance(module, DataModule):
+        raise TypeError(f"data is {type(data).__name__}: expected a tensor (N, *event) or a DataModule")
     model = AutoencoderTraining(autoencoder)
+    # Not arguments of the model: they may be functions, which its configuration could not hold.
     model.objective = AutoencoderObjective() if objective is None else objective
     model.states = states
-    options = {"sample_every": 0} | options
-    return train(model, module, run=run, objective=model.objective, overwrite=overwrite, **options)  # type: ignore[arg-type]
+    return train(
+        model,  # type: ignore[arg-type]  # no adapter, but all that training asks of one
+        module,
+        run=run,
+        objective=model.objective,
+        overwrite=overwrite,
+        sample_every=0,
+        **options,
+    )

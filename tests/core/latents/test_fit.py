@@ -118,8 +118,10 @@ def test_fit_takes_a_data_module_and_what_makes_states_of_its_batches(tmp_path):
     assert error(autoencoder, smooth(64)) < 0.8 * before
 
 
-def test_fit_refuses_what_is_no_autoencoder(tmp_path):
+def test_fit_refuses_bad_input(tmp_path):
     with pytest.raises(TypeError, match="autoencoder is Linear: expected an Autoencoder, such as KLAutoencoder"):
         fit_autoencoder(nn.Linear(2, 2), torch.zeros(4, 2), run=tmp_path)
+    with pytest.raises(TypeError, match=r"data is list: expected a tensor \(N, \*event\) or a DataModule"):
+        fit_autoencoder(made(KLAutoencoder), [1, 2], run=tmp_path)
     with pytest.raises(ValueError, match="unknown option 'max_step'"):
         fit_autoencoder(made(KLAutoencoder), smooth(8), run=tmp_path, max_step=3)
