@@ -20,6 +20,7 @@ from ornstein.core.latents import (
 from ornstein.core.masking_schedules import PowerSchedule
 from ornstein.core.nn import UNet
 from ornstein.core.process import Gaussian
+from ornstein.core.samplers.categorical import CategoricalAncestral
 
 
 def kl() -> KLAutoencoder:
@@ -245,6 +246,24 @@ def test_code_network_is_the_grids_network_on_embeddings():
     posterior = CategoricalDenoiser(network, chain)(torch.full((4, 6), chain.mask), 1.0, label=label)
     assert posterior.probs.shape == (4, 6, 13)
     assert (posterior.probs[..., chain.mask] == 0).all()
+
+
+def test_unmasking_draws_codes_that_decode():
+    """Under a network that believes the label's own code at every position, whatever it sees."""
+
+    class Certain(nn.Module):
+        channels, out_channels = 5, 13
+
+        def forward(self, x, c, label):
+            return 50.0 * nn.functional.one_hot(label, 13)[:, :, None, None].expand(-1, -1, 4, 4)
+
+    space, chain = CodeSpace(vq().eval(), (4, 4)), AbsorbingChain(12, PowerSchedule())
+    denoiser = CategoricalDenoiser(CodeNetwork(Certain(), chain.states, space.grid), chain)
+    label = torch.tensor([3, 11])
+    codes = CategoricalAncestral(5).sample(denoiser, (2, space.length), seed=0, condition={"label": label})
+    assert torch.equal(codes, label[:, None].expand(2, 16))
+    expected = space.autoencoder.decode(label[:, None, None].expand(2, 4, 4))
+    assert torch.equal(space.decode(codes), expected)
 
 
 def test_code_network_refuses_what_does_not_fit():
