@@ -29,8 +29,9 @@ class Remasking(CategoricalSampler):
     """ReMDM's sampler; see the module's text.
 
     Args:
-        strategy: ``sigma`` is "cap": ``min(eta, largest)``; "rescale": ``eta largest`` (section 4.1).  Remasked positions are drawn anew with others of the step, as if
-            independent of them: the more are masked, the more steps it takes to the right joint distribution.
+        strategy: ``sigma`` is "cap": ``min(eta, largest)``; "rescale": ``eta largest`` (section 4.1).  Positions masked
+            again are drawn anew together with others, as if independent of them: the more there are, the more steps it
+            takes to the right joint distribution.
         eta: 0 (the ancestral sampler) to 1.
         confidence: share ``sigma`` out among the shown positions by ``softmax(-psi)`` of the probability ``psi`` with
             which each was drawn; masked ones have a ``sigma`` of 0, so that the marginal is no longer kept exactly

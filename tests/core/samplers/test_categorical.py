@@ -1,5 +1,6 @@
 """Samplers of categories on a space that can be enumerated: 4 categories, 3 positions, an exact denoiser."""
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -78,7 +79,7 @@ def outcome(chain: Chain, steps: int, kernel: Callable[[EnumeratedDenoiser, Tens
     denoiser, every = exact(chain), states(chain)
     now = product(chain.stationary.expand(1, 3, chain.states))[0]
     times = UniformTime()(steps, chain).tolist()
-    for t, s in zip(times, times[1:]):
+    for t, s in itertools.pairwise(times):
         now = now @ product(kernel(denoiser, every, t, s))
     return now
 
@@ -105,7 +106,7 @@ def leaping(denoiser: EnumeratedDenoiser, x: Tensor, t: float, s: float) -> Tens
 @pytest.mark.parametrize("kernel", [ancestral, leaping], ids=["ancestral", "leaping"])
 def test_distribution_of_samples_converges_at_order_one(chain: Chain, kernel: Callable[..., Tensor]) -> None:
     errors = [distance(chain, outcome(chain, steps, kernel)) for steps in (32, 64, 128)]
-    for coarse, fine in zip(errors, errors[1:]):  # uniform noise comes down to order one from above
+    for coarse, fine in itertools.pairwise(errors):  # uniform noise comes down to order one from above
         assert 0.9 < math.log2(coarse / fine) < 1.3
     assert errors[-1] < 0.01
 
