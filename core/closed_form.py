@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .denoisers import Denoiser, GaussianPosterior
 from .schedules import Time
-from .sdes import SDE, Level
+from .sdes import SDE, Level, check_whole
 
 __all__ = ["ClosedFormDenoiser", "EmpiricalDenoiser", "GaussianDenoiser", "MixtureDenoiser"]
 
@@ -52,7 +52,9 @@ class ClosedFormDenoiser(Denoiser):
 
         Raises:
             ValueError: where there is no density, at ``sigma = 0`` for data that lie on points or in a subspace.
+            TypeError: for a process in a subspace.
         """
+        check_whole(self.process, f"log_prob of {type(self).__name__}")
         flat = self._flat(x)
         return self._log_density(flat, self.process.level(t).like(flat)).to(x.dtype)
 
@@ -65,6 +67,8 @@ class ClosedFormDenoiser(Denoiser):
         """Draws of ``x_t``, shape ``(num, D)``, float64; ``t`` is one time or one a draw, ``(num,)``."""
 
     def _noised(self, x0: Tensor, t: Time, generator: torch.Generator | None) -> Tensor:
+        if isinstance(t, Tensor) or t != 0:
+            check_whole(self.process, f"sample of {type(self).__name__} at t > 0")
         level = self.process.level(t).like(x0)
         noise = torch.randn(x0.shape, dtype=x0.dtype, device=x0.device, generator=generator)
         return level.alpha * x0 + level.sigma * noise

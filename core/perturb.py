@@ -99,7 +99,8 @@ def perturb_and_reverse(
     source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
     stream = source.begin(len(x0), first)
     level = denoiser.process.level(t)
-    x = level.alpha * x0 + level.sigma * stream.draw(x0)
+    real = None if mask is None else denoiser.process.expand_mask(mask)
+    x = level.alpha * x0 + level.sigma * denoiser.process.constrain(stream, real).draw(x0)
     return _below(sampler, t).sample(
         denoiser,
         x.shape,

@@ -25,7 +25,7 @@ from .denoisers import Denoiser
 from .objectives import Objective, check_data, noise_like, shaped_mask
 from .parameterisations import FAR
 from .schedules import require
-from .sdes import Level
+from .sdes import Level, check_whole
 from .training_times import TrainingTimes, UniformTimes
 from .weightings import UniformWeighting, Weighting
 
@@ -72,6 +72,7 @@ class ScoreMatching(Objective):
         Raises:
             ValueError: at ``sigma = 0``, where a denoiser knows no score.
         """
+        check_whole(denoiser.process, type(self).__name__)
         check_data(x0, mask)
         training = torch.is_grad_enabled()
         # The loss itself needs a derivative, in validation and inference mode too.

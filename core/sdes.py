@@ -19,6 +19,8 @@ process whose level holds a 2 x 2 block per coordinate in the place of ``alpha``
 data sets, as a process whose marginal takes both ends of the pair.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -43,6 +45,9 @@ class SDE(Scheduled):
         >>> process.marginal(torch.ones(1, 2), 0.25).mean
         tensor([[0.7500, 0.7500]])
     """
+
+    whole: ClassVar[bool] = True
+    """Whether it lives in all of space, so that every number of a state is a coordinate of its density."""
 
     def __repr__(self) -> str:
         return f"SDE({self.schedule!r})"
@@ -98,6 +103,17 @@ class SDE(Scheduled):
         """
         return z
 
+    def dual(self, x: Tensor) -> Tensor:
+        """``x`` weighed so that ``dual(x) y`` summed over all numbers is a sum over the density's coordinates."""
+        return x
+
+    def dim(self, like: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The number of real coordinates of each sample shaped ``like``, ``(B,)``."""
+        ones = torch.ones_like(like)
+        if mask is not None:
+            ones = ones * mask.reshape(*mask.shape, *[1] * (like.ndim - mask.ndim))
+        return self.dual(ones).flatten(1).sum(1)
+
     def drift(self, x: Tensor, t: Time) -> Tensor:
         """``f(t) x`` of the forward SDE; infinite where ``alpha`` is zero."""
         t = as_tensor(t)
@@ -120,6 +136,14 @@ class SDE(Scheduled):
         """
         g = broadcast(self.diffusion(t), x)
         return self.drift(x, t) - 0.5 * (1 + eta**2) * g**2 * score
+
+
+def check_whole(process: SDE, what: str) -> None:
+    """Refuse a process in a subspace, for what counts every number of a state as a coordinate."""
+    if not process.whole:
+        raise TypeError(
+            f"{what} on {process}: expected a process in all of space; for a subspace there is ODELikelihood"
+        )
 
 
 def posterior_coefficients(schedule: Schedule, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:

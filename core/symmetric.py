@@ -21,7 +21,7 @@ a state leaves the subspace by rounding alone.
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -44,6 +44,8 @@ class SubspaceSDE(SDE):
     In all that follows a mask is that of the states, from `expand_mask`; None where all of it is real.
     """
 
+    whole: ClassVar[bool] = False
+
     @abstractmethod
     def project(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The nearest point of the subspace; zero in the padding."""
@@ -52,13 +54,9 @@ class SubspaceSDE(SDE):
     def white(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Standard normal numbers ``z`` ``(B, *event)`` made standard normal in the subspace; zero in the padding."""
 
-    @abstractmethod
     def inner(self, a: Tensor, b: Tensor) -> Float[Tensor, "batch"]:
         """Sum of ``a b`` over the coordinates that the density is over."""
-
-    @abstractmethod
-    def dim(self, like: Tensor, mask: Tensor | None = None) -> Float[Tensor, "batch"]:
-        """The number of coordinates that a sample shaped ``like`` has."""
+        return (self.dual(a) * b).flatten(1).sum(1)
 
     def constrain(self, stream: NoiseStream, mask: Tensor | None = None) -> NoiseStream:
         return _WhiteStream(stream, self, mask)
@@ -160,9 +158,6 @@ class CentredSDE(SubspaceSDE):
     def white(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         return self.project(z, mask)
 
-    def inner(self, a: Tensor, b: Tensor) -> Float[Tensor, "batch"]:
-        return (a * b).flatten(1).sum(1)
-
     def dim(self, like: Tensor, mask: Tensor | None = None) -> Float[Tensor, "batch"]:
         """``(n - 1) D`` for ``n`` real points."""
         points = like.new_full((len(like),), like.shape[1]) if mask is None else mask.sum(1).to(like)
@@ -226,15 +221,13 @@ class SymmetricSDE(SubspaceSDE):
     def white(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         return self._mixed(z, 0.5**0.5, mask)
 
-    def inner(self, a: Tensor, b: Tensor) -> Float[Tensor, "batch"]:
-        product = a * b
-        loops = product.diagonal(dim1=1, dim2=2)
-        return 0.5 * (product.flatten(1).sum(1) + loops.flatten(1).sum(1))
+    def dual(self, x: Tensor) -> Tensor:
+        """Half of what stands off the diagonal, where every number stands twice."""
+        return torch.where(self._on_diagonal(x).reshape(*x.shape[1:3], *[1] * (x.ndim - 3)), x, 0.5 * x)
 
     def dim(self, like: Tensor, mask: Tensor | None = None) -> Float[Tensor, "batch"]:
         """The number of real entries above the diagonal, and on it where that is kept."""
-        real = self.project(torch.ones_like(like), mask)
-        return self.inner(real, real)
+        return self.dual(self.project(torch.ones_like(like), mask)).flatten(1).sum(1)
 
 
 class _WhiteStream(NoiseStream):

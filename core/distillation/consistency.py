@@ -144,10 +144,11 @@ class ConsistencyObjective(TaughtObjective):
         self.check_student(denoiser)
         process = denoiser.process
         t, s = self.pairs.draw(len(x0), process, self._step, generator)
-        eps = noise_like(x0, generator)
+        real = None if mask is None else process.expand_mask(mask)
+        eps = process.white(noise_like(x0, generator), real)
         keep = None
-        if mask is not None:
-            condition["mask"], keep = mask, shaped_mask(mask, x0)
+        if real is not None:
+            condition["mask"], keep = mask, shaped_mask(real, x0)
             x0, eps = x0 * keep, eps * keep
         wide = torch.float32 if x0.device.type == "mps" else torch.float64
         t, s = t.to(x0.device, wide), s.to(x0.device, wide)
@@ -162,7 +163,7 @@ class ConsistencyObjective(TaughtObjective):
                 x_s = ode_step(self.teacher, x_t, t, s, self.solver, keep, **condition)
             with _replayed(dropout, x0.device):
                 target = self._target(denoiser, x_s, s, condition)
-        square = event_mean((answer.mean - target) ** 2, mask)
+        square = event_mean((answer.mean - target) ** 2, real)
         if self.training:
             self.taken += 1
             self._step += 1

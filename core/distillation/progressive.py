@@ -87,9 +87,10 @@ class ProgressiveObjective(TaughtObjective):
         check_data(x0, mask)
         self.check_student(denoiser)
         keep = None
-        eps = noise_like(x0, generator)
-        if mask is not None:
-            condition["mask"], keep = mask, shaped_mask(mask, x0)
+        real = None if mask is None else denoiser.process.expand_mask(mask)
+        eps = denoiser.process.white(noise_like(x0, generator), real)
+        if real is not None:
+            condition["mask"], keep = mask, shaped_mask(real, x0)
             x0, eps = x0 * keep, eps * keep
         t, u, s = self._times(denoiser.process, len(x0), generator, x0.device)
         x_t, _ = noised(denoiser.process, x0, eps, t)
@@ -97,7 +98,7 @@ class ProgressiveObjective(TaughtObjective):
         square = (target - denoiser(x_t, t, **condition).mean) ** 2
         schedule = denoiser.process.schedule
         log_weight = self.weighting.log_weight(schedule, t, schedule.log_snr(t).clamp(-FAR, FAR))
-        return log_weight.exp().to(square.dtype) * event_mean(square, mask)
+        return log_weight.exp().to(square.dtype) * event_mean(square, real)
 
     @torch.no_grad()
     def target(

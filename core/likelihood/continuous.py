@@ -22,7 +22,7 @@ from torch import Tensor
 from ..denoisers import Denoiser
 from ..noise import NoiseSource, NoiseStream
 from ..schedules import require, wide
-from ..sdes import SDE, Level
+from ..sdes import SDE, Level, check_whole
 from .bounds import Bound, Data, bin_nats, known_part, prior_kl
 from .events import source_of
 from .units import UniformDequantisation
@@ -81,6 +81,7 @@ class ContinuousBound:
         condition: Mapping[str, Any] | None = None,
     ) -> Bound:
         """The bound of each sample of ``x0``; arguments and errors as for `VariationalBound.evaluate`."""
+        check_whole(denoiser.process, type(self).__name__)
         data = Data.checked(x0, mask, condition, self.quantisation)
         start, end = self._ends(denoiser.process)
         stream = source_of(seed, noise).begin(len(x0), first)

@@ -26,7 +26,7 @@ from ..noise import NoiseSource
 from ..process import broadcast
 from ..reverse_variance import ReverseVariance, reverse_variance
 from ..schedules import require, wide
-from ..sdes import SDE, Level, posterior_coefficients
+from ..sdes import SDE, Level, check_whole, posterior_coefficients
 from .bounds import Bound, Data, bin_nats, density_nats, prior_kl, squared_error
 from .events import source_of
 from .units import UniformDequantisation
@@ -95,6 +95,7 @@ class VariationalBound:
             ValueError: for data of another shape or dtype, or between the levels.
             AttributeError: for a denoiser that does not know the variance asked for.
         """
+        check_whole(denoiser.process, type(self).__name__)
         data = Data.checked(x0, mask, condition, self.quantisation)
         times = self._times(denoiser.process)
         levels = denoiser.process.prepare(times)

@@ -27,7 +27,7 @@ from ..noise import NoiseSource
 from ..objectives import check_data
 from ..schedules import require, wide
 from ..sdes import SDE
-from .events import event_dim, event_sum, keep_of, source_of
+from .events import event_sum, keep_of, source_of
 
 __all__ = ["ODELikelihood", "ODELogProb", "RoundTrip", "integrate"]
 
@@ -142,13 +142,13 @@ class ODELikelihood:
             ValueError: for data of another shape or dtype, or a prior that the denoiser does not know.
         """
         flow = self._flow(denoiser, x0, mask, condition)
-        flow.probes = self._probes(x0, seed, noise, first, flow.keep)
+        flow.probes = self._probes(flow, seed, noise, first)
         start, end = self._angles(denoiser.process)
         z0 = math.cos(start) * flow.x0
         velocity, divergence = flow.derivative(start, z0)
         noise_part = math.sin(start) * z0 + math.cos(start) * velocity  # eps
         slope = math.sin(start) * flow.dim + math.cos(start) * divergence.mean(1)
-        truncation = 0.5 * (event_sum(noise_part**2, mask) - math.sin(start) * slope)
+        truncation = 0.5 * (flow.square(noise_part) - math.sin(start) * slope)
         z, integral = self._solve(flow, z0, start, end)
         last, scale = flow.level(end)
         latent = (scale * z).to(x0.dtype)
@@ -174,7 +174,7 @@ class ODELikelihood:
         needs no closed form.  Arguments as for `evaluate`.
         """
         flow = self._flow(denoiser, x0, mask, condition)
-        flow.probes = self._probes(x0, seed, None, 0, flow.keep)
+        flow.probes = self._probes(flow, seed, None, 0)
         start, end = self._angles(denoiser.process)
         z0 = math.cos(start) * flow.x0
         z, there = self._solve(flow, z0, start, end)
@@ -194,19 +194,19 @@ class ODELikelihood:
     ) -> "_Flow":
         check_data(x0, mask)
         conditions = dict(condition or {}) | ({} if mask is None else {"mask": mask})
-        keep = keep_of(mask, x0)
-        return _Flow(denoiser, conditions, wide(x0) if keep is None else wide(x0 * keep), x0.dtype, keep)
+        real = None if mask is None else denoiser.process.expand_mask(mask)
+        denoiser.process.check_data(x0, real)
+        keep = keep_of(real, x0)
+        return _Flow(denoiser, conditions, wide(x0) if keep is None else wide(x0 * keep), x0.dtype, real)
 
-    def _probes(
-        self, x0: Tensor, seed: int | None, noise: NoiseSource | None, first: int, keep: Tensor | None
-    ) -> list[Tensor] | None:
+    def _probes(self, flow: "_Flow", seed: int | None, noise: NoiseSource | None, first: int) -> list[Tensor] | None:
         if self.trace == "exact":
             return None
-        stream = source_of(seed, noise).begin(len(x0), first)
-        drawn = [stream.draw(wide(x0)) for _ in range(self.probes)]
+        stream = source_of(seed, noise).begin(len(flow.x0), first)
+        drawn = [stream.draw(flow.x0) for _ in range(self.probes)]
         if self.probe == "rademacher":
             drawn = [torch.where(e < 0, -1.0, 1.0).to(e) for e in drawn]
-        return drawn if keep is None else [e * keep for e in drawn]
+        return [flow.probe(e) for e in drawn]
 
     def _prior(
         self, denoiser: Denoiser, latent: Tensor, flow: "_Flow", t: float, mask: Tensor | None
@@ -220,9 +220,9 @@ class ODELikelihood:
             log_prior = denoiser.log_prob(wide(latent), t)
             return log_prior, torch.zeros_like(log_prior)
         sigma = float(level.sigma)
-        square = event_sum(wide(latent) ** 2, mask)
+        square = flow.square(wide(latent))
         log_prior = -0.5 * (square / sigma**2 + flow.dim * (2 * math.log(sigma) + math.log(2 * math.pi)))
-        return log_prior, 0.5 * (float(level.alpha) / sigma) ** 2 * event_sum(flow.x0**2, mask)
+        return log_prior, 0.5 * (float(level.alpha) / sigma) ** 2 * flow.square(flow.x0)
 
     def _solve(self, flow: "_Flow", z: Tensor, start: float, end: float) -> tuple[Tensor, Tensor]:
         """State at ``end`` and the integrals of the divergence, ``(B, probes)``."""
@@ -272,14 +272,28 @@ class _Flow:
     condition: dict[str, Any]
     x0: Tensor
     dtype: torch.dtype
-    keep: Tensor | None
+    mask: Tensor | None
     probes: list[Tensor] | None = None
     calls: int = 0
 
     @property
     def dim(self) -> Tensor | float:
         """Real coordinates of a sample."""
-        return event_dim(self.x0, self.condition.get("mask"))
+        return self.denoiser.process.dim(self.x0, self.mask)
+
+    @property
+    def keep(self) -> Tensor | None:
+        """The mask as numbers that multiply states."""
+        return keep_of(self.mask, self.x0)
+
+    def square(self, x: Tensor) -> Tensor:
+        """``|x|^2`` over the real coordinates, ``(B,)``."""
+        return event_sum(self.denoiser.process.dual(x) * x, self.mask)
+
+    def probe(self, e: Tensor) -> Tensor:
+        """A direction ``e`` of all of space made one of where the process lives, zero in the padding."""
+        e = self.denoiser.process.white(e, self.mask)
+        return e if self.keep is None else e * self.keep
 
     def level(self, angle: float) -> tuple[Any, float]:
         """The process's level at an angle, and its scale ``sqrt(alpha^2 + sigma^2)``."""
@@ -296,23 +310,26 @@ class _Flow:
             z = z.detach().requires_grad_()
             posterior = self.denoiser((scale * z).to(self.dtype), level.t, **self.condition)
             velocity = posterior.combine(-math.sin(angle), math.cos(angle))
-            if self.keep is not None:
+            if self.mask is not None:
                 velocity = velocity * self.keep
             divergence = self._exact(velocity, z) if self.probes is None else self._estimates(velocity, z)
         return velocity.detach().to(z), divergence
 
     def _estimates(self, velocity: Tensor, z: Tensor) -> Tensor:
         assert self.probes is not None
-        columns = []
-        for i, e in enumerate(self.probes):
-            (product,) = torch.autograd.grad(velocity, z, e.to(velocity), retain_graph=i + 1 < len(self.probes))
-            columns.append((product * e).flatten(1).sum(1))
-        return torch.stack(columns, 1)
+        last = len(self.probes) - 1
+        return torch.stack([self._slope(velocity, z, e, i < last) for i, e in enumerate(self.probes)], 1)
 
     def _exact(self, velocity: Tensor, z: Tensor) -> Tensor:
-        flat = velocity.flatten(1)
-        total = z.new_zeros(len(z), 1)
-        for j in range(flat.shape[1]):
-            (row,) = torch.autograd.grad(flat[:, j].sum(), z, retain_graph=j + 1 < flat.shape[1])
-            total = total + row.flatten(1)[:, j : j + 1]
-        return total
+        units = torch.eye(z[0].numel(), dtype=z.dtype, device=z.device)
+        total = z.new_zeros(len(z))
+        for j, unit in enumerate(units):
+            e = self.probe(unit.expand(len(z), -1).reshape(z.shape))
+            total = total + self._slope(velocity, z, e, j + 1 < len(units))
+        return total[:, None]
+
+    def _slope(self, velocity: Tensor, z: Tensor, e: Tensor, again: bool) -> Tensor:
+        """``e . (dv/dz) e`` over the coordinates, ``(B,)``."""
+        weighed = self.denoiser.process.dual(e).to(velocity)
+        (product,) = torch.autograd.grad(velocity, z, weighed, retain_graph=again)
+        return (product * e).flatten(1).sum(1)

@@ -14,6 +14,7 @@ from ..denoisers import Denoiser, Posterior
 from ..learned_schedule import LearnedSchedule
 from ..objectives import Objective, ask, check_data, denoising_loss, event_mean, noise_like
 from ..schedules import require, wide
+from ..sdes import check_whole
 from ..training_times import StratifiedTimes, TrainingTimes, UniformTimes
 from ..weightings import UniformWeighting, Weighting
 from .bounds import Data, bin_nats, density_nats, prior_kl
@@ -53,6 +54,7 @@ class VariationalObjective(Objective):
         generator: torch.Generator | None = None,
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
+        check_whole(denoiser.process, type(self).__name__)
         data = Data.checked(x0, mask, condition, self.quantisation)
         schedule = denoiser.process.schedule
         t, factor = self.times.draw(len(x0), denoiser.process, generator)
@@ -132,6 +134,7 @@ class HybridObjective(Objective):
         generator: torch.Generator | None = None,
         **condition: Any,
     ) -> Float[Tensor, "batch"]:
+        check_whole(denoiser.process, type(self).__name__)
         check_data(x0, mask)
         drawn, factor = self.times.draw(len(x0), denoiser.process, generator)
         # Up to rounding: a time that is a multiple already stays.

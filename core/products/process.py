@@ -81,7 +81,7 @@ class ProductProcess(Process):
         return f"ProductProcess({self.components!r})"
 
     @property
-    def schedule(self) -> Any:  # type: ignore[override]
+    def schedule(self) -> Any:
         """The first component's, whose noise levels are the clock's."""
         return next(iter(self.components.values())).schedule
 

@@ -11,16 +11,26 @@ from ornstein.core import (
     DDIM,
     DDPM,
     SDE,
+    ConsistencyDenoiser,
+    ConsistencyObjective,
+    ContinuousBound,
     CosineSchedule,
     Denoiser,
     DenoisingObjective,
     DPMSolver,
     FlowSchedule,
     GaussianDenoiser,
+    GridPairs,
+    ImplicitScoreMatching,
     NetworkDenoiser,
+    ODELikelihood,
     Sampler,
     SeededNoise,
     UniformLogSNR,
+    UniformTime,
+    VariationalBound,
+    VariationalObjective,
+    perturb_and_reverse,
 )
 from ornstein.core.config import from_config, to_config
 from ornstein.core.conformance import instances
@@ -267,6 +277,78 @@ def test_a_run_of_matrices_permutes_with_its_noise() -> None:
     noise = ChangedNoise(SeededNoise(1), lambda z: z[:, perm][:, :, perm], (5, 5))
     permuted = sampler.sample(denoiser, (2, 5, 5), noise=noise)
     torch.testing.assert_close(permuted, out[:, perm][:, :, perm], rtol=0, atol=1e-5)
+
+
+# Likelihood.
+
+
+def test_exact_likelihood_is_that_of_coordinates(space: Subspace) -> None:
+    denoiser, inner = isotropic(space)
+    x, likelihood = points(space, 3), ODELikelihood(1e-7, 1e-7, trace="exact")
+    found = likelihood.evaluate(denoiser, x)
+    expected = likelihood.evaluate(inner, space.coordinates(x))
+    for name in ("log_prob", "prior_kl", "truncation"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.log_prob, inner.log_prob(space.coordinates(x)), rtol=0, atol=1e-3)
+    trip = likelihood.round_trip(denoiser, x)
+    assert trip.state.max() < 1e-4
+
+
+def test_estimated_likelihood_is_unbiased_in_the_subspace(space: Subspace) -> None:
+    denoiser, inner = isotropic(space)
+    x = points(space, 3)
+    found = ODELikelihood(1e-4, 1e-4, probes=150).evaluate(denoiser, x, seed=0)
+    error = (found.log_prob - inner.log_prob(space.coordinates(x))).abs()
+    assert (error < 4.5 * found.standard_error + 2e-3).all()
+    assert found.standard_error.max() < 0.3
+
+
+def test_likelihood_does_not_depend_on_padding() -> None:
+    process = CentredSDE(CosineSchedule())
+    denoiser = NetworkDenoiser(lambda x, c, mask=None: torch.tanh(x), process)
+    x, mask = process.project(torch.randn(2, 3, 2, dtype=torch.float64)), torch.arange(5) < 3
+    likelihood = ODELikelihood(1e-7, 1e-7, trace="exact")
+    alone = likelihood.evaluate(denoiser, x)
+    padded = likelihood.evaluate(denoiser, nn.functional.pad(x, (0, 0, 0, 2)), mask=mask.expand(2, 5))
+    torch.testing.assert_close(padded.log_prob, alone.log_prob, rtol=0, atol=1e-4)
+
+
+def test_what_counts_all_numbers_refuses_a_subspace(space: Subspace) -> None:
+    denoiser, x = isotropic(space)[0], points(space, 2)
+    for evaluate in (ContinuousBound().evaluate, VariationalBound(2).evaluate):
+        with pytest.raises(TypeError, match="all of space"):
+            evaluate(denoiser, x)
+    total = x[0].numel()
+    gaussian = GaussianDenoiser(space.process, torch.zeros(total), torch.eye(total))
+    for refused in (
+        lambda: VariationalObjective()(denoiser, x),
+        lambda: ImplicitScoreMatching()(denoiser, x),
+        lambda: gaussian.log_prob(x),
+        lambda: gaussian.sample(2, 0.5),
+    ):
+        with pytest.raises(TypeError, match="all of space"):
+            refused()
+
+
+def test_edits_noise_in_the_subspace() -> None:
+    for space in SPACES.values():
+        denoiser = isotropic(space)[0]
+        x0 = points(space, 2000)
+        level, seen = denoiser.process.level(0.7), _Recorder(space.process)
+        perturb_and_reverse(seen, x0, 0.7, DDIM(1, grid=UniformTime()), seed=0)
+        noise = space.coordinates((seen.seen - level.alpha * x0) / level.sigma)
+        torch.testing.assert_close(space.embed(noise), (seen.seen - level.alpha * x0) / level.sigma)
+        assert abs(noise.var() - 1) < 6 * (2 / noise.numel()) ** 0.5
+
+
+def test_distillation_noises_in_the_subspace() -> None:
+    mask = torch.tensor([[True, True, True, False]])
+    for space in SPACES.values():
+        process = space.process
+        seen, real = _Recorder(process), process.expand_mask(mask)
+        x0 = process.project(points(space, 1), real)
+        ConsistencyObjective(GridPairs())(ConsistencyDenoiser(seen), x0, mask=mask)
+        torch.testing.assert_close(process.project(seen.seen, real), seen.seen, rtol=0, atol=1e-12)
 
 
 # Bad input, configuration.
