@@ -102,11 +102,13 @@ def _name(instance: Any) -> str:
     return repr(instance).replace("\n", " ")[:70]
 
 
-def _each(*contracts: type) -> Callable[[T], T]:
-    """Mark a test to run for every instance of the contracts."""
+def _each(*contracts: type, gaussian: bool = True) -> Callable[[T], T]:
+    """Mark a test to run for every instance of the contracts; of samplers, those that move Gaussian states, or those
+    that move others.
+    """
 
     def mark(test: T) -> T:
-        test.contracts = contracts  # type: ignore[attr-defined]
+        test.contracts, test.gaussian = contracts, gaussian  # type: ignore[attr-defined]
         return test
 
     return mark
@@ -117,7 +119,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if contracts := getattr(metafunc.function, "contracts", ()):
         if name := metafunc.config.getoption("--adapter", default=None):
             load_domain(name)
-        metafunc.parametrize("subject", [one for contract in contracts for one in instances(contract)], ids=_name)
+        found = [one for contract in contracts for one in instances(contract)]
+        if contracts == (core.Sampler,):
+            found = [one for one in found if issubclass(core.SDE, one.moves) == metafunc.function.gaussian]
+        metafunc.parametrize("subject", found, ids=_name)
 
 
 def _process(schedule: core.Schedule | None = None) -> core.SDE:
@@ -291,14 +296,14 @@ def test_training_times_keep_what_they_learned(subject: core.TrainingTimes) -> N
 # Samplers.
 
 
-class _Counted(core.Denoiser):
+class _Counted(core.Denoiser[Any]):
     """Counts the calls of another denoiser, and remembers the keywords of the last."""
 
-    def __init__(self, inner: core.Denoiser) -> None:
+    def __init__(self, inner: core.Denoiser[Any]) -> None:
         super().__init__(inner.process)
         self.inner, self.calls = inner, 0
 
-    def forward(self, x_t: Tensor, t: Any, **condition: Any) -> core.Posterior:
+    def forward(self, x_t: Any, t: Any, **condition: Any) -> Any:
         self.calls += 1
         self.condition = condition
         return self.inner(x_t, t, **condition)
@@ -371,6 +376,61 @@ def test_sampler_keeps_padding_zero_and_the_start_as_it_was(subject: core.Sample
 def test_sampler_refuses_what_is_no_number_of_steps(subject: core.Sampler, steps: Any) -> None:
     with pytest.raises(ValueError, match="steps="):
         dataclasses.replace(subject, steps=steps)
+
+
+# Samplers of other states.
+
+
+def _other(sampler: core.Sampler) -> tuple[core.Denoiser[Any], Callable[[int], Any]]:
+    """A denoiser on a process that the sampler moves, and the shape of that many states."""
+    if issubclass(core.AbsorbingChain, sampler.moves):
+        table = torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(0))
+        return core.EnumeratedDenoiser(core.AbsorbingChain(4, core.PowerSchedule()), table), lambda num: (num, 3)
+    if issubclass(core.RiemannianProcess, sampler.moves):
+        process = core.RiemannianProcess(core.Torus(3), core.VESchedule(0.01, 5.0))
+        centers = torch.tensor([[0.0, 1.0, 2.0], [-1.0, 0.5, 3.0]])
+        return core.HeatMixtureDenoiser(process, [0.5, 0.5], centers, [0.1, 0.2]), lambda num: (num, 3)
+    both = core.IndependentDenoisers({"a": _gaussian(core.FlowSchedule()), "b": _gaussian(core.VPSchedule())})
+    return both, lambda num: {"a": (num, 3), "b": (num, 3)}
+
+
+def _cat(states: list[Any]) -> Any:
+    return (
+        {k: torch.cat([s[k] for s in states]) for k in states[0]} if isinstance(states[0], dict) else torch.cat(states)
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return all(_equal(a[k], b[k]) for k in a) if isinstance(a, dict) else torch.allclose(a, b, rtol=1e-6, atol=1e-6)
+
+
+@_each(core.Sampler, gaussian=False)
+def test_sampler_of_other_states_depends_on_seed_and_sample_alone(subject: core.Sampler) -> None:
+    (denoiser, shape), sampler = _other(subject), dataclasses.replace(subject, steps=4)
+    together = sampler.sample(denoiser, shape(5), seed=11)
+    assert _equal(together, _cat([sampler.sample(denoiser, shape(1), seed=11, first=i) for i in range(5)]))
+    assert _equal(together, sampler.sample(denoiser, shape(5), seed=11))
+    assert not _equal(together, sampler.sample(denoiser, shape(5), seed=12))
+    denoiser.process.check_state(together)
+
+
+@_each(core.Sampler, gaussian=False)
+@pytest.mark.parametrize("steps", [2, 5])
+def test_sampler_of_other_states_calls_as_often_as_it_declares(subject: core.Sampler, steps: int) -> None:
+    for denoise in (False, True):
+        denoiser, shape = _other(subject)
+        counted = _Counted(denoiser)
+        sampler = dataclasses.replace(subject, steps=steps, denoise=denoise)
+        sampler.sample(counted, shape(2), seed=0)
+        assert counted.calls == sampler.nfe(process=counted.process)
+
+
+@_each(core.Sampler, gaussian=False)
+def test_sampler_of_other_states_is_stochastic_if_it_says_so(subject: core.Sampler) -> None:
+    (denoiser, shape), sampler = _other(subject), dataclasses.replace(subject, steps=5)
+    x = subject.sample(denoiser, shape(40), seed=9) if not issubclass(core.AbsorbingChain, subject.moves) else None
+    runs = [sampler.sample(denoiser, shape(40), x=x, seed=seed) for seed in (0, 1)]
+    assert _equal(*runs) != sampler.stochastic
 
 
 # Adapters.

@@ -4,11 +4,13 @@ from .base import Chain
 from .categorical import Categorical
 from .denoisers import CategoricalDenoiser, CategoricalPrediction, EnumeratedDenoiser
 from .interpolating import AbsorbingChain, InterpolatingChain, MarginalChain, UniformChain
+from .objectives import CategoricalBound, TokenCrossEntropy
 from .posteriors import CategoricalPosterior, MaskedPosterior, ScorePosterior
 
 __all__ = [
     "AbsorbingChain",
     "Categorical",
+    "CategoricalBound",
     "CategoricalDenoiser",
     "CategoricalPosterior",
     "CategoricalPrediction",
@@ -18,5 +20,6 @@ __all__ = [
     "MarginalChain",
     "MaskedPosterior",
     "ScorePosterior",
+    "TokenCrossEntropy",
     "UniformChain",
 ]

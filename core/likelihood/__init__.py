@@ -4,21 +4,27 @@ Everything is in nats; `bits_per_dim` converts at the edge.
 """
 
 from .bounds import Bound
+from .categorical import CategoricalBoundEstimate, TokenBound, enumerated_log_prob
 from .continuous import ContinuousBound
 from .discrete import VariationalBound
+from .geodesic import GeodesicLikelihood
 from .ode import ODELikelihood, ODELogProb, RoundTrip
 from .training import HybridObjective, VariationalObjective
 from .units import UniformDequantisation, bits_per_dim
 
 __all__ = [
     "Bound",
+    "CategoricalBoundEstimate",
     "ContinuousBound",
+    "GeodesicLikelihood",
     "HybridObjective",
     "ODELikelihood",
     "ODELogProb",
     "RoundTrip",
+    "TokenBound",
     "UniformDequantisation",
     "VariationalBound",
     "VariationalObjective",
     "bits_per_dim",
+    "enumerated_log_prob",
 ]
