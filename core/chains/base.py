@@ -91,7 +91,7 @@ class Chain(Scheduled):
         """The row ``Q_{s,t}[x, :]``, ``(B, *N, S)``."""
         return self.push(torch.nn.functional.one_hot(x, self.states).to(dtype), s, t)
 
-    def marginal(self, x0: Tensor, t: Time) -> Any:  # this process moves one tensor
+    def marginal(self, x0: Tensor, t: Time) -> Any:  # type: ignore[override]  # this process moves one tensor
         """``q(x_t | x_0)``, a distribution with ``probs``, ``sample`` and ``log_prob``."""
         return Categorical(self.row(x0, 0.0, t, torch.float64))
 

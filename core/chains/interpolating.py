@@ -57,7 +57,7 @@ class InterpolatingChain(Chain):
         out = self.stationary.to(x.device, dtype).expand(*x.shape, self.states)
         return (out * shaped(self.rate(t), out)).scatter(-1, x[..., None], 0.0)
 
-    def marginal(self, x0: Tensor, t: Time) -> "Kept":
+    def marginal(self, x0: Tensor, t: Time) -> "Kept":  # type: ignore[override]  # this process moves one tensor
         """``q(x_t | x_0)``."""
         return Kept(self, x0, self.level(t).alpha)
 

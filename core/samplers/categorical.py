@@ -34,7 +34,7 @@ class CategoricalSampler(Sampler):
     grid: Grid = field(default=UniformTime(), kw_only=True)
     choice: TokenChoice | None = field(default=None, kw_only=True)
 
-    moves: ClassVar[type[Process]] = Chain
+    moves: ClassVar[type[Process]] = Chain  # type: ignore[type-abstract]
 
     @property
     def stochastic(self) -> bool:

@@ -95,7 +95,7 @@ class Remasking(CategoricalSampler):
         return torch.where(masks, chain.mask, drawn)
 
     def _sigma(self, chain: AbsorbingChain, t: Tensor | float, s: Tensor | float) -> float:
-        before, after = chain.level(t).alpha, chain.level(s).alpha
+        before, after = float(chain.level(t).alpha), float(chain.level(s).alpha)
         if before == 0 or not self.interval[0] <= float(t) <= self.interval[1]:
             return 0.0
         largest = min(1.0, (1 - after) / before)

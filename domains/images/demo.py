@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
