@@ -1,6 +1,7 @@
 """Guidance: denoisers that steer other denoisers."""
 
 from .auto import Autoguidance
+from .categorical_classifier import CategoricalClassifierGuidance
 from .classifier import ClassifierGuidance, LabelClassifier
 from .classifier_free import ClassifierFreeGuidance
 from .composition import FixedCondition, MixtureOfDenoisers, ProductOfDenoisers
@@ -9,6 +10,7 @@ from .thresholding import DynamicThresholding
 
 __all__ = [
     "Autoguidance",
+    "CategoricalClassifierGuidance",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "DynamicThresholding",

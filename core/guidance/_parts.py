@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..chains import Chain
 from ..denoisers import Denoiser, GaussianPosterior, Posterior
 from ..schedules import Time, require
 
@@ -29,10 +30,14 @@ def within(interval: tuple[float, float], t: Time) -> bool | Tensor:
     return low <= float(t) <= high
 
 
-def check_same_process(denoisers: Sequence[Denoiser]) -> None:
-    """Refuse denoisers of different noise schedules, whose answers cannot be added."""
+def check_same_process(denoisers: Sequence[Denoiser[Any]]) -> None:
+    """Refuse denoisers of different noise schedules or chains, whose answers cannot be added."""
     first = denoisers[0].process
     for other in denoisers[1:]:
+        if isinstance(first, Chain) or isinstance(other.process, Chain):
+            same = repr(other.process) == repr(first) and other.process.schedule == first.schedule
+            require(other.process is first or same, "denoisers", [first, other.process], "one chain for all")
+            continue
         if other.process is not first and other.process.schedule != first.schedule:
             raise ValueError(
                 f"denoisers of {first} and {other.process}: expected one schedule; a NetworkDenoiser serves any, so "

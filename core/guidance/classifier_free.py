@@ -6,9 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers import Denoiser, GaussianPosterior, Posterior
+from ..chains import Chain
+from ..denoisers import Denoiser, GaussianPosterior
 from ..schedules import Time, require
 from ._parts import as_tensors, check_interval, on_batch, within
+from .categorical import guided_posterior
 
 __all__ = ["ClassifierFreeGuidance"]
 
@@ -16,7 +18,7 @@ __all__ = ["ClassifierFreeGuidance"]
 _KEPT = frozenset({"mask"})
 
 
-class ClassifierFreeGuidance(Denoiser):
+class ClassifierFreeGuidance(Denoiser[Any]):
     r"""Moves the posterior mean away from the unconditional one: ``mean_u + scale (mean_c - mean_u)``.
 
     Ho and Salimans 2022 (arXiv 2207.12598), eq. 6, for posterior means (the same for eps, score and v, which are
@@ -28,6 +30,10 @@ class ClassifierFreeGuidance(Denoiser):
     each sample's coordinates, ``phi std_c / std_g + 1 - phi`` (Lin et al. 2024, 2305.08891, eqs. 15-16); where the
     guided mean is constant it is left alone.
 
+    On a `Chain` the reverse kernels of each position are multiplied instead, ``p_c^scale p_u^(1 - scale)`` (Schiff et
+    al. 2024, 2412.10193, section 3); under masks it is the beliefs, so that as many positions show as without guidance.
+    See the module `categorical`.
+
     The unconditional call leaves out the conditions, all but ``mask``.  Integer conditions (labels) become -1, "no
     label", and both calls are one batch of twice the size.
 
@@ -35,14 +41,14 @@ class ClassifierFreeGuidance(Denoiser):
         denoiser: trained with conditions dropped now and then.
         scale: strength of guidance.
         interval: times within which guidance acts, ``(low, high)``, ends included.
-        rescale: ``phi``, 0 to 1.
+        rescale: ``phi``, 0 to 1; 0 on a chain.
         unconditional: conditions of the unconditional call, for denoisers with a null condition of their own (a
             negative prompt); one row for all samples, or one a sample.
     """
 
     def __init__(
         self,
-        denoiser: Denoiser,
+        denoiser: Denoiser[Any],
         scale: float,
         interval: tuple[float, float] = (0.0, 1.0),
         rescale: float = 0.0,
@@ -51,13 +57,15 @@ class ClassifierFreeGuidance(Denoiser):
         super().__init__(denoiser.process)
         check_interval(interval)
         require(0 <= rescale <= 1, "rescale", rescale, "a number from 0 to 1")
+        chain = isinstance(denoiser.process, Chain)
+        require(not (chain and rescale), "rescale", rescale, "0 on a chain: probabilities have no scale")
         self.denoiser = denoiser
         self.scale = scale
         self.interval = interval
         self.rescale = rescale
         self.unconditional = as_tensors(unconditional)
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Any:
         condition = {name: value for name, value in condition.items() if value is not None}
         steering = {name: value for name, value in condition.items() if name not in _KEPT}
         if not steering:
@@ -65,7 +73,11 @@ class ClassifierFreeGuidance(Denoiser):
         active = within(self.interval, t)
         if self.scale == 1 or active is False:
             return self.denoiser(x_t, t, **condition)
-        with_, without = self._means(x_t, t, condition, steering)
+        answers = self._answers(x_t, t, condition, steering)
+        if isinstance(self.process, Chain):
+            power = torch.where(active, self.scale, 1.0) if isinstance(active, Tensor) else self.scale
+            return guided_posterior(x_t, self.process, self.process.level(t), answers, [power, 1 - power])
+        with_, without = (mean for answer in answers for mean in answer.mean.split(len(x_t)))
         mean = torch.lerp(without, with_, self.scale)
         if self.rescale:
             mean = mean * self._factor(with_, mean, condition.get("mask"))
@@ -73,21 +85,18 @@ class ClassifierFreeGuidance(Denoiser):
             mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, with_)
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
 
-    def _means(
-        self, x_t: Tensor, t: Time, condition: dict[str, Any], steering: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
-        """The posterior means with and without the conditions."""
+    def _answers(self, x_t: Tensor, t: Time, condition: dict[str, Any], steering: dict[str, Any]) -> list[Any]:
+        """The posteriors with and without the conditions, or both in one, stacked along the batch."""
         kept = {name: value for name, value in condition.items() if name in _KEPT}
         null = None if self.unconditional is None else on_batch(self.unconditional, x_t)
         if null is None and all(not v.is_floating_point() and v.dtype != torch.bool for v in steering.values()):
             null = {name: torch.full_like(value, -1) for name, value in steering.items()}
         if null is None or {k: v.shape for k, v in null.items()} != {k: v.shape for k, v in steering.items()}:
-            without = self.denoiser(x_t, t, **kept, **(null or {})).mean
-            return self.denoiser(x_t, t, **condition).mean, without
+            without = self.denoiser(x_t, t, **kept, **(null or {}))
+            return [self.denoiser(x_t, t, **condition), without]
         double = {name: torch.cat([value, null.get(name, value)]) for name, value in condition.items()}
         twice = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim > 0 else t
-        with_, without = self.denoiser(torch.cat([x_t, x_t]), twice, **double).mean.chunk(2)
-        return with_, without
+        return [self.denoiser(torch.cat([x_t, x_t]), twice, **double)]
 
     def _factor(self, conditional: Tensor, guided: Tensor, mask: Tensor | None) -> Tensor:
         variance_c, variance_g = (_variance(mean, mask) for mean in (conditional, guided))

@@ -3,6 +3,9 @@ r"""Composition: denoisers of products, quotients and mixtures of the distributi
 Liu et al. 2022 (arXiv 2206.01714).  Scores add up as log-densities do, so the product of experts ``prod p_i^{w_i}`` has
 the score ``sum_i w_i score_i`` at ``t = 0``; at ``t > 0`` the noised product is another distribution than the product
 of the noised, so samples are approximate.  A mixture's score is exact at every ``t`` where the densities are known.
+
+On a `Chain` the reverse kernels of each position take the place of scores: a product multiplies them (see the module
+`categorical`), a mixture's belief is the mixture of beliefs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,14 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..denoisers import Denoiser, GaussianPosterior, Posterior
+from ..chains import CategoricalPosterior, Chain
+from ..chains.posteriors import belief
+from ..denoisers import Denoiser, GaussianPosterior
+from ..levels import Level
 from ..schedules import Time, require
 from ._parts import as_tensors, check_same_process, on_batch
+from .categorical import flat_posterior, guided_posterior
 
 __all__ = ["FixedCondition", "MixtureOfDenoisers", "ProductOfDenoisers"]
 
 
-class FixedCondition(Denoiser):
+class FixedCondition(Denoiser[Any]):
     """A denoiser with some of its conditions fixed, so that one network can take part in a composition several times.
 
     Args:
@@ -35,16 +42,16 @@ class FixedCondition(Denoiser):
         [[3.0], [3.0]]
     """
 
-    def __init__(self, denoiser: Denoiser, condition: Mapping[str, Any]) -> None:
+    def __init__(self, denoiser: Denoiser[Any], condition: Mapping[str, Any]) -> None:
         super().__init__(denoiser.process)
         self.denoiser = denoiser
         self.condition = as_tensors(condition) or {}
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Any:
         return self.denoiser(x_t, t, **{**condition, **on_batch(self.condition, x_t)})
 
 
-class ProductOfDenoisers(Denoiser):
+class ProductOfDenoisers(Denoiser[Any]):
     r"""The product of experts ``prod_i p_i(x)^{w_i}``, or, with a base, ``p_b prod_i (p_i / p_b)^{w_i}``.
 
     ``score = sum_i w_i score_i`` and, with a base (usually the unconditional denoiser), ``score_b + sum_i w_i (score_i
@@ -54,7 +61,8 @@ class ProductOfDenoisers(Denoiser):
 
     Without a base every factor counts the noise anew, so at high noise the score is ``sum_i w_i`` times too steep and
     samples of an ODE or SDE come out too narrow; give a base, or sample by Langevin steps, for which the score at low
-    noise decides (Du et al. 2023, 2302.11552).
+    noise decides (Du et al. 2023, 2302.11552).  On a chain the base is then the denoiser of data that are anything
+    alike.
 
     Args:
         denoisers: the factors, of one schedule.
@@ -67,7 +75,10 @@ class ProductOfDenoisers(Denoiser):
     """
 
     def __init__(
-        self, denoisers: Sequence[Denoiser], weights: Sequence[float] | None = None, base: Denoiser | None = None
+        self,
+        denoisers: Sequence[Denoiser[Any]],
+        weights: Sequence[float] | None = None,
+        base: Denoiser[Any] | None = None,
     ) -> None:
         weights = tuple(weights) if weights is not None else (1.0,) * len(denoisers)
         require(len(denoisers) > 0, "denoisers", list(denoisers), "at least one")
@@ -79,9 +90,11 @@ class ProductOfDenoisers(Denoiser):
         self.weights = weights
         self.base = base
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Any:
         level = self.process.level(t)
         rest = 1 - sum(self.weights)
+        if isinstance(self.process, Chain):
+            return self._on_chain(x_t, level, rest, condition)
         means = [denoiser(x_t, t, **condition).mean for denoiser in self.denoisers]
         mean = sum((weight * each for weight, each in zip(self.weights, means)), torch.zeros_like(x_t))
         if self.base is not None:
@@ -96,8 +109,16 @@ class ProductOfDenoisers(Denoiser):
             mean = mean + rest * (x_t / alpha)
         return GaussianPosterior(x_t, self.process, level, mean)
 
+    def _on_chain(self, x_t: Tensor, level: Level, rest: float, condition: dict[str, Any]) -> CategoricalPosterior:
+        answers = [denoiser(x_t, level.t, **condition) for denoiser in self.denoisers]
+        if self.base is not None:
+            answers.append(self.base(x_t, level.t, **condition))
+        else:
+            answers.append(flat_posterior(x_t, self.process, level, answers[0].logits.dtype))
+        return guided_posterior(x_t, self.process, level, answers, [*self.weights, rest])
 
-class MixtureOfDenoisers(Denoiser):
+
+class MixtureOfDenoisers(Denoiser[Any]):
     r"""The mixture ``sum_k w_k p_k(x)``: the means of its parts, weighted by what each is responsible for.
 
     ``mean = sum_k r_k mean_k`` with ``r_k ~ w_k p_k(x_t)`` at the noise of ``t``, exact where the densities are (Liu et
@@ -117,7 +138,7 @@ class MixtureOfDenoisers(Denoiser):
 
     def __init__(
         self,
-        denoisers: Sequence[Denoiser],
+        denoisers: Sequence[Denoiser[Any]],
         weights: Sequence[float] | None = None,
         classifier: Callable[..., Tensor] | None = None,
     ) -> None:
@@ -135,7 +156,7 @@ class MixtureOfDenoisers(Denoiser):
         self.weights = weights
         self.classifier = classifier
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Any:
         if self.classifier is not None:
             logits = self.classifier(x_t, t)
         else:
@@ -143,7 +164,9 @@ class MixtureOfDenoisers(Denoiser):
         if logits.shape != (len(x_t), len(self.denoisers)):
             raise ValueError(f"classifier returned shape {tuple(logits.shape)}: expected (B, {len(self.denoisers)})")
         log_weights = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device).log()
-        responsibility = (logits + log_weights).softmax(1).to(x_t)
         means = torch.stack([part(x_t, t, **condition).mean for part in self.denoisers], 1)
-        mean = (responsibility.reshape(*responsibility.shape, *[1] * (x_t.ndim - 1)) * means).sum(1)
+        responsibility = (logits + log_weights).softmax(1).to(means)
+        mean = (responsibility.reshape(*responsibility.shape, *[1] * (means.ndim - 2)) * means).sum(1)
+        if isinstance(self.process, Chain):  # the means of one-hot data are their probabilities
+            return belief(x_t, self.process, self.process.level(t), mean.log())
         return GaussianPosterior(x_t, self.process, self.process.level(t), mean)

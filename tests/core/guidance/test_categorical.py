@@ -1,0 +1,509 @@
+"""Guidance of categories on a space that can be enumerated: 4 categories, 3 positions, two classes."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein.core import (
+    SDE,
+    ClassifierFreeGuidance,
+    CosineSchedule,
+    Denoiser,
+    FixedCondition,
+    GaussianDenoiser,
+    MixtureOfDenoisers,
+    ProductOfDenoisers,
+)
+from ornstein.core.chains import (
+    AbsorbingChain,
+    CategoricalDenoiser,
+    Chain,
+    EnumeratedDenoiser,
+    MarginalChain,
+    UniformChain,
+)
+from ornstein.core.guidance.categorical import blended
+from ornstein.core.guidance.categorical_classifier import CategoricalClassifierGuidance
+from ornstein.core.masking_schedules import PowerSchedule
+from ornstein.core.samplers.categorical import CategoricalAncestral, TauLeaping, reverse_rates
+from ornstein.core.samplers.choices import TokenChoice
+from ornstein.core.samplers.remasking import Remasking
+from ornstein.core.samplers.unmasking import ConfidentFirst, Unmasking
+
+MASKS = AbsorbingChain(4, PowerSchedule())
+MASK_FIRST = AbsorbingChain(5, PowerSchedule(), mask_index=0)
+NOISE: list[Chain] = [UniformChain(4, CosineSchedule(s=0.0)), MarginalChain([0.4, 0.3, 0.2, 0.1], PowerSchedule())]
+each_chain = pytest.mark.parametrize("chain", [MASKS, *NOISE], ids=repr)
+each_noise = pytest.mark.parametrize("chain", NOISE, ids=repr)
+WEIGHTS = torch.tensor([0.3, 0.7], dtype=torch.float64)
+
+
+def table(seed: int, states: int = 4) -> Tensor:
+    values = torch.rand(states, states, states, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) ** 3
+    return values / values.sum()
+
+
+TABLES = [table(0), table(1)]
+
+
+def given(chain: Chain, label: int) -> EnumeratedDenoiser:
+    return EnumeratedDenoiser(chain, TABLES[label])
+
+
+def anything(chain: Chain) -> EnumeratedDenoiser:
+    return EnumeratedDenoiser(chain, WEIGHTS[0] * TABLES[0] + WEIGHTS[1] * TABLES[1])
+
+
+class Labelled(Denoiser[Chain]):
+    """Exact for each class and, without a label, for both; the answers of a batch come from its rows' own classes."""
+
+    def __init__(self, chain: Chain) -> None:
+        super().__init__(chain)
+        self.experts = torch.nn.ModuleList([given(chain, 0), given(chain, 1), anything(chain)])
+        self.sizes: list[int] = []
+
+    def forward(self, x_t: Tensor, t: Any, label: Tensor | None = None, **condition: Any) -> Any:
+        self.sizes.append(len(x_t))
+        label = torch.full((len(x_t),), -1) if label is None else label
+        posteriors = [expert(x_t, t) for expert in self.experts]
+        logits = torch.stack([p.log_probs for p in posteriors])[label, torch.arange(len(x_t))]
+        return type(posteriors[0])(x_t, self.process, self.process.level(t), logits)
+
+
+def classifier(chain: Chain) -> Callable[..., Tensor]:
+    """The exact ``log p(label | x_t)``."""
+
+    def classify(x: Tensor, t: Any, label: Tensor) -> Tensor:
+        joint = torch.stack([given(chain, k).log_prob(x, t) + WEIGHTS[k].log() for k in range(2)], 1)
+        return joint.log_softmax(1).gather(1, label[:, None])[:, 0]
+
+    return classify
+
+
+def reachable(chain: Chain) -> Tensor:
+    values = torch.arange(chain.states)
+    return torch.cartesian_prod(values, values, values)
+
+
+def brute(denoiser: EnumeratedDenoiser, x: Tensor, s: float, t: float) -> Tensor:
+    """``p(x_s | x_t)`` of each position, summed over all clean sequences ``(B, 3, S)``."""
+    chain, table = denoiser.process, denoiser.table
+    eye = torch.eye(chain.states, dtype=torch.float64)
+    start, step = chain.push(eye, 0.0, s), chain.push(eye, s, t)
+    whole = start @ step
+    out = torch.zeros(*x.shape, chain.states, dtype=torch.float64)
+    for sequence, p in zip(denoiser.sequences, table.flatten()):
+        likely = p * whole[sequence, x].prod(-1)
+        kernel = start[sequence] * step[:, x].permute(1, 2, 0) / whole[sequence, x][..., None]
+        out += torch.where(likely > 0, likely, 0.0)[:, None, None] * kernel.nan_to_num(0.0)
+    return out / out.sum(-1, keepdim=True)
+
+
+def labels(x: Tensor, label: int) -> dict[str, Tensor]:
+    return {"label": torch.full((len(x),), label)}
+
+
+def close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=tolerance)
+
+
+# Classifier-free.
+
+
+@pytest.mark.parametrize("scale", [-0.5, 0.4, 2.5])
+@pytest.mark.parametrize("s", [0.0, 0.3])
+@each_noise
+def test_kernels_are_multiplied(chain: Chain, s: float, scale: float) -> None:
+    x, t = reachable(chain), 0.6
+    product = brute(given(chain, 1), x, s, t) ** scale * brute(anything(chain), x, s, t) ** (1 - scale)
+    posterior = ClassifierFreeGuidance(Labelled(chain), scale)(x, t, **labels(x, 1))
+    close(posterior.reverse(s).probs, product / product.sum(-1, keepdim=True))
+    close(posterior.reverse(0.0).probs, posterior.probs)
+    close(posterior.mean, posterior.log_probs.exp())
+
+
+@pytest.mark.parametrize("chain", [MASKS, MASK_FIRST], ids=repr)
+def test_under_masks_beliefs_are_multiplied_and_the_share_stays(chain: AbsorbingChain) -> None:
+    x, s, t, scale = reachable(chain), 0.3, 0.6, 2.5
+    tables = TABLES if chain is MASKS else [torch.nn.functional.pad(p, (1, 0, 1, 0, 1, 0)) for p in TABLES]
+    with_ = EnumeratedDenoiser(chain, tables[1])
+    without = EnumeratedDenoiser(chain, WEIGHTS[0] * tables[0] + WEIGHTS[1] * tables[1])
+    posterior = ProductOfDenoisers([with_], [scale], base=without)(x, t)
+    p = brute(with_, x, 0.0, t) ** scale * brute(without, x, 0.0, t) ** (1 - scale)
+    p = p.nan_to_num(0.0)
+    p = p / p.sum(-1, keepdim=True)
+    close(posterior.probs, p)
+    share = (0.6 - 0.3) / 0.6  # a(t) = 1 - t
+    masked = (x == chain.mask)[..., None]
+    hidden = torch.nn.functional.one_hot(torch.tensor(chain.mask), chain.states)
+    close(posterior.reverse(s).probs, torch.where(masked, share * p + (1 - share) * hidden, p))
+    # Powers of the whole kernels would show another share, as the module's text says.
+    whole = brute(with_, x, s, t) ** scale * brute(without, x, s, t) ** (1 - scale)
+    shown = 1 - (whole / whole.sum(-1, keepdim=True))[..., chain.mask]
+    z = (brute(with_, x, 0.0, t) ** scale * brute(without, x, 0.0, t) ** (1 - scale)).nan_to_num(0.0).sum(-1)
+    close(shown[masked[..., 0]], (share * z / (1 - share + share * z))[masked[..., 0]])
+    assert bool((z[masked[..., 0]] > 1).all())
+
+
+@each_chain
+def test_scales_of_0_and_1_are_the_unconditional_and_the_conditional(chain: Chain) -> None:
+    x, s, t = reachable(chain), 0.2, 0.7
+    for scale, target in ((0.0, anything(chain)), (1.0, given(chain, 0))):
+        posterior = ClassifierFreeGuidance(Labelled(chain), scale)(x, t, **labels(x, 0))
+        close(posterior.reverse(s).probs, target(x, t).reverse(s).probs)
+
+
+@each_chain
+def test_one_doubled_call_says_what_two_do_and_times_may_differ(chain: Chain) -> None:
+    x = reachable(chain)[5:45]
+    t = torch.linspace(0.3, 0.9, len(x), dtype=torch.float64)
+    doubled, apart = Labelled(chain), Labelled(chain)
+    one = ClassifierFreeGuidance(doubled, 2.0)(x, t, **labels(x, 1))
+    # A null condition of another shape cannot be stacked.
+    null = {"label": torch.full((len(x),), -1), "other": torch.zeros(len(x))}
+    two = ClassifierFreeGuidance(apart, 2.0, unconditional=null)(x, t, **labels(x, 1))
+    assert doubled.sizes == [2 * len(x)]
+    assert apart.sizes == [len(x)] * 2
+    for s in (0.1, t / 2):
+        for choice in (None, TokenChoice(temperature=0.5)):
+            close(one.reverse(s, choice).probs, two.reverse(s, choice).probs)
+    close(one.ratios, two.ratios)
+    i = 7
+    alone = ClassifierFreeGuidance(Labelled(chain), 2.0)(x[i : i + 1], float(t[i]), **labels(x[i : i + 1], 1))
+    close(one.reverse(0.1).probs[i], alone.reverse(0.1).probs[0])
+
+
+@each_chain
+def test_outside_of_the_interval_the_condition_alone_counts(chain: Chain) -> None:
+    x = reachable(chain)[:3]
+    guided = ClassifierFreeGuidance(Labelled(chain), 3.0, interval=(0.4, 0.6))
+    t = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
+    found = guided(x, t, **labels(x, 0)).reverse(0.1).probs
+    close(found[::2], given(chain, 0)(x, t).reverse(0.1).probs[::2])
+    close(found[1:2], guided(x[1:2], 0.5, **labels(x[1:2], 0)).reverse(0.1).probs)
+    close(guided(x, 0.2, **labels(x, 0)).probs, given(chain, 0)(x, 0.2).probs)
+
+
+@each_noise
+def test_ratios_are_the_limit_of_guided_kernels(chain: Chain) -> None:
+    x, t, h = reachable(chain), 0.5, 1e-6
+    for guided in (
+        ClassifierFreeGuidance(Labelled(chain), 2.0),
+        CategoricalClassifierGuidance(anything(chain), classifier(chain), 2.0, reserved=("label",)),
+    ):
+        posterior = guided(x, t, **labels(x, 1))
+        rates = reverse_rates(posterior)
+        kernel = posterior.reverse(t - h).probs / h
+        others = torch.nn.functional.one_hot(x, chain.states) == 0
+        torch.testing.assert_close(kernel[others], rates[others], rtol=1e-4, atol=1e-6)
+
+
+def test_a_rescaled_mean_is_refused_on_chains() -> None:
+    with pytest.raises(ValueError, match=r"rescale=0\.7"):
+        ClassifierFreeGuidance(Labelled(MASKS), 2.0, rescale=0.7)
+
+
+@each_chain
+def test_a_choice_acts_on_the_guided_belief(chain: Chain) -> None:
+    x, t = reachable(chain)[:60], 0.6
+    choice = TokenChoice(temperature=0.7, top_k=2)
+    for guided in (
+        ClassifierFreeGuidance(Labelled(chain), 2.0),
+        CategoricalClassifierGuidance(anything(chain), classifier(chain), 2.0, reserved=("label",)),
+    ):
+        posterior = guided(x, t, **labels(x, 1))
+        close(posterior.reverse(0.0, choice).probs, choice(posterior.log_probs).softmax(-1))
+        close(posterior.reverse(0.3, TokenChoice()).probs, posterior.reverse(0.3).probs)
+        cold = posterior.reverse(0.0, TokenChoice(temperature=0)).probs
+        close(cold, torch.nn.functional.one_hot(posterior.log_probs.argmax(-1), chain.states))
+
+
+def test_what_a_factor_rules_out_stays_so_unless_nothing_is_left() -> None:
+    ruled = torch.tensor([[[0.5, 0.5, 0.0]], [[1.0, 0.0, 0.0]]]).log()
+    base = torch.tensor([[[0.0, 0.5, 0.5]], [[0.0, 0.5, 0.5]]]).log()
+    found = blended([ruled, base], [2.0, -1.0]).softmax(-1)
+    close(found, torch.tensor([[[1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]]))  # the base rules out, in a power of -1
+    found = blended([ruled, base], [0.5, 0.5]).softmax(-1)
+    assert found[0, 0].tolist() == [0.0, 1.0, 0.0]
+    assert bool(found[1].isfinite().all())
+    powers = torch.tensor([1.0, 0.0])
+    found = blended([ruled, base], [powers, 1 - powers]).softmax(-1)  # one a sample, and 0 leaves a factor out
+    close(found, torch.stack([ruled[0], base[1]]).exp())
+
+
+# Classifiers.
+
+
+@pytest.mark.parametrize("chain", [MASKS, MASK_FIRST], ids=repr)
+def test_the_exact_classifier_gives_the_conditional_kernel_under_masks(chain: AbsorbingChain) -> None:
+    tables = TABLES if chain is MASKS else [torch.nn.functional.pad(p, (1, 0, 1, 0, 1, 0)) for p in TABLES]
+    experts = [EnumeratedDenoiser(chain, p) for p in tables]
+    unconditional = EnumeratedDenoiser(chain, WEIGHTS[0] * tables[0] + WEIGHTS[1] * tables[1])
+    x = reachable(chain)
+    x = x[unconditional.log_prob(x, 0.6) > -torch.inf]
+
+    def classify(x: Tensor, t: Any) -> Tensor:
+        return torch.stack([e.log_prob(x, t) + w.log() for e, w in zip(experts, WEIGHTS)], 1).log_softmax(1)[:, 1]
+
+    posterior = CategoricalClassifierGuidance(unconditional, classify, chunk=37)(x, 0.6)
+    for s in (0.0, 0.05, 0.4, 0.6):
+        close(posterior.reverse(s).probs, brute(experts[1], x, s, 0.6))
+    close(posterior.ratios, experts[1](x, 0.6).ratios)
+    close(posterior.gain, torch.zeros_like(posterior.gain))
+
+
+@each_noise
+def test_the_exact_classifier_gives_the_conditional_kernel_in_the_limit(chain: Chain) -> None:
+    """Its rates exactly, its kernels up to the square of the step."""
+    x, t = reachable(chain), 0.5
+    guided = CategoricalClassifierGuidance(anything(chain), classifier(chain), reserved=("label",))
+    posterior = guided(x, t, **labels(x, 1))
+    close(posterior.ratios, given(chain, 1)(x, t).ratios)
+    errors = [
+        float((posterior.reverse(t - h).probs - brute(given(chain, 1), x, t - h, t)).abs().max()) for h in (0.02, 0.01)
+    ]
+    assert 1.8 < math.log2(errors[0] / errors[1]) < 2.2
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.5, 3.0])
+@each_chain
+def test_classifier_guidance_is_the_product_of_kernel_and_classifier(chain: Chain, scale: float) -> None:
+    """Every single change asked one by one, at any strength: under masks it moves the share as well."""
+    x, s, t = reachable(chain)[::3], 0.25, 0.6
+    classify = classifier(chain)
+    product = brute(anything(chain), x, s, t)
+    for i in range(3):
+        for v in range(chain.states):
+            changed = x.clone()
+            changed[:, i] = v
+            product[:, i, v] *= classify(changed, t, **labels(x, 0)).exp() ** scale
+    product = product / product.sum(-1, keepdim=True)
+    if chain is MASKS:
+        product = torch.where((x == MASKS.mask)[..., None], product, torch.nn.functional.one_hot(x, 5).double())
+    guided = CategoricalClassifierGuidance(anything(chain), classify, scale, reserved=("label",), chunk=100)
+    posterior = guided(x, t, **labels(x, 0))
+    close(posterior.reverse(s).probs, product)
+    # What it costs in a bound, over what remains possible.
+    q = chain.posterior(x % 4, x, s, t).probs
+    fits = (q.isfinite() & ((product > 0) | (q == 0))).all(-1)
+    assert float(fits.double().mean()) > 0.9
+    expected = (torch.special.xlogy(q, q) - torch.special.xlogy(q, product)).sum(-1)
+    close(posterior.step_divergence(x % 4, s)[fits], expected[fits])
+
+
+def test_the_rate_of_the_bound_is_the_limit_of_steps_under_a_classifier() -> None:
+    x, h = torch.tensor([[4, 1, 4], [4, 4, 4]]), 1e-6
+    x0 = torch.tensor([[2, 1, 0], [3, 3, 1]])
+    guided = CategoricalClassifierGuidance(anything(MASKS), classifier(MASKS), 2.0, reserved=("label",))
+    posterior = guided(x, 0.5, **labels(x, 0))
+    torch.testing.assert_close(
+        posterior.step_divergence(x0, 0.5 - h) / h, posterior.moment_divergence(x0), rtol=1e-4, atol=1e-6
+    )
+
+
+@each_chain
+def test_first_order_is_exact_for_a_classifier_linear_in_one_hot_states(chain: Chain) -> None:
+    weight = torch.randn(3, chain.states, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+
+    def linear(x: Tensor, t: Any, label: Tensor) -> Tensor:
+        one_hot = torch.nn.functional.one_hot(x, chain.states).double() if x.dtype == torch.int64 else x
+        return (one_hot * weight).sum((1, 2)) * (label + 1.0)
+
+    x = reachable(chain)[::2]
+    posteriors = []
+    for evaluation in ("exact", "first_order"):
+        guided = CategoricalClassifierGuidance(anything(chain), linear, 1.5, evaluation, reserved=("label",))
+        with torch.no_grad():
+            posteriors.append(guided(x, 0.6, **labels(x, 1)))
+    for s in (0.0, 0.3):
+        close(posteriors[0].reverse(s).probs, posteriors[1].reverse(s).probs)
+    close(posteriors[0].ratios, posteriors[1].ratios, 1e-8)
+
+
+def test_the_classifier_is_asked_about_masked_positions_alone_with_their_own_conditions() -> None:
+    asked: list[Tensor] = []
+
+    def classify(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        asked.append(torch.cat([x, label[:, None], (10 * t).round().long()[:, None]], 1))
+        return torch.zeros(len(x), dtype=torch.float64)
+
+    guided = CategoricalClassifierGuidance(anything(MASKS), classify, 2.0, reserved=("label",), chunk=3)
+    x, t = torch.tensor([[0, 4, 1], [2, 3, 1]]), torch.tensor([0.3, 0.6], dtype=torch.float64)
+    posterior = guided(x, t, label=torch.tensor([7, 8]))
+    assert [len(rows) for rows in asked] == [2, 3, 1]
+    assert asked[0].tolist() == [[0, 4, 1, 7, 3], [2, 3, 1, 8, 6]]
+    assert sorted(torch.cat(asked[1:]).tolist()) == [[0, v, 1, 7, 3] for v in range(4)]
+    close(posterior.reverse(0.1).probs, anything(MASKS)(x, t).reverse(0.1).probs)
+
+
+@pytest.mark.parametrize("evaluation", ["exact", "first_order"])
+def test_padding_is_not_asked_about(evaluation: str) -> None:
+    chain = NOISE[0]
+    sizes = []
+
+    def classify(x: Tensor, t: Any, mask: Tensor) -> Tensor:
+        sizes.append(len(x))
+        x = torch.nn.functional.one_hot(x, 4).double() if x.dtype == torch.int64 else x
+        return (x[..., 2] * mask).sum(1)
+
+    network = even(chain)
+    guided = CategoricalClassifierGuidance(network, classify, 1.0, evaluation)  # type: ignore[arg-type]
+    x, mask = torch.tensor([[0, 1, 0]]), torch.tensor([[True, True, False]])
+    posterior = guided(x, 0.5, mask=mask)
+    assert sum(sizes) == (1 + 2 * 3 if evaluation == "exact" else 1)
+    plain = network(x, 0.5).reverse(0.2).probs[0].double()
+    expected = plain * torch.tensor([1.0, 1.0, math.e, 1.0])
+    close(posterior.reverse(0.2).probs[0, :2], (expected / expected.sum(-1, keepdim=True))[:2], 1e-6)
+    close(posterior.reverse(0.2).probs[0, 2], plain[2], 1e-6)
+
+
+def even(chain: Chain) -> CategoricalDenoiser:
+    """A network that knows nothing."""
+    return CategoricalDenoiser(lambda x, c, mask=None: torch.zeros(*x.shape, chain.states), chain)  # type: ignore[arg-type]
+
+
+# Composition.
+
+
+@each_noise
+def test_products_multiply_kernels_with_powers_and_negation(chain: Chain) -> None:
+    x, s, t = reachable(chain), 0.3, 0.6
+    a, b, base = given(chain, 0), given(chain, 1), anything(chain)
+    flat = EnumeratedDenoiser(chain, torch.ones(4, 4, 4))
+    for common, chosen in ((base, base), (flat, None)):
+        kernels = [brute(d, x, s, t) for d in (a, b, common)]
+        product = kernels[0] ** 1.5 * kernels[1] ** -0.4 * kernels[2] ** (1 - 1.5 + 0.4)
+        found = ProductOfDenoisers([a, b], [1.5, -0.4], base=chosen)(x, t).reverse(s).probs
+        close(found, product / product.sum(-1, keepdim=True))
+
+
+def test_products_under_masks_multiply_beliefs() -> None:
+    x, t = reachable(MASKS), 0.6
+    product = brute(given(MASKS, 0), x, 0.0, t) * brute(given(MASKS, 1), x, 0.0, t)
+    close(ProductOfDenoisers([given(MASKS, 0), given(MASKS, 1)])(x, t).probs, product / product.sum(-1, keepdim=True))
+
+
+@each_chain
+def test_a_mixture_is_exact(chain: Chain) -> None:
+    x, s, t = reachable(chain), 0.3, 0.6
+    parts = [given(chain, 0), given(chain, 1)]
+    mixture = MixtureOfDenoisers(parts, WEIGHTS.tolist())(x, t)
+    close(mixture.reverse(s).probs, brute(anything(chain), x, s, t))
+    told = MixtureOfDenoisers(parts, classifier=lambda x, t: torch.stack([p.log_prob(x, t) for p in parts], 1))
+    half = EnumeratedDenoiser(chain, TABLES[0] + TABLES[1])
+    close(told(x, t).reverse(s).probs, brute(half, x, s, t))
+
+
+def test_a_condition_can_be_fixed() -> None:
+    x = reachable(MASKS)
+    guided = ProductOfDenoisers([FixedCondition(Labelled(MASKS), {"label": 1})], [2.0], base=Labelled(MASKS))
+    close(guided(x, 0.6).probs, ClassifierFreeGuidance(Labelled(MASKS), 2.0)(x, 0.6, **labels(x, 1)).probs)
+
+
+# What must hold of all.
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0, 5.0])
+def test_shown_positions_stay_certain(scale: float) -> None:
+    x = reachable(MASKS)
+    shown = x != MASKS.mask
+    one_hot = torch.nn.functional.one_hot(x, MASKS.states).double()
+    for guided in (
+        ClassifierFreeGuidance(Labelled(MASKS), scale),
+        CategoricalClassifierGuidance(anything(MASKS), classifier(MASKS), scale, reserved=("label",)),
+        ProductOfDenoisers([given(MASKS, 0), given(MASKS, 1)], [scale, -0.5]),
+    ):
+        posterior = guided(x, 0.5, **labels(x, 0))
+        for probs in (posterior.probs, posterior.reverse(0.2).probs):
+            close(probs[shown], one_hot[shown], 0.0)
+        u = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(posterior.reverse(0.2).sample(u)[shown], x[shown])
+        assert not bool((posterior.reverse(0.0).sample(u) == MASKS.mask).any())
+
+
+@each_chain
+def test_draws_have_the_kernels_frequencies(chain: Chain) -> None:
+    """Evenly spaced uniform numbers, so that frequencies are right up to one draw a category."""
+    num = 2000
+    x = torch.tensor([[MASKS.mask if chain is MASKS else 0, 1, 2]]).expand(num, 3)
+    u = ((torch.arange(num, dtype=torch.float64) + 0.5) / num)[:, None].expand(num, 3)
+    for guided in (
+        ClassifierFreeGuidance(Labelled(chain), 2.0),
+        CategoricalClassifierGuidance(anything(chain), classifier(chain), 2.0, reserved=("label",)),
+    ):
+        kernel = guided(x, 0.6, **labels(x, 1)).reverse(0.3)
+        counts = torch.nn.functional.one_hot(kernel.sample(u), chain.states).sum(0)
+        assert float((counts / num - kernel.probs[0]).abs().max()) < 2 / num
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        CategoricalAncestral(8),
+        CategoricalAncestral(8, choice=TokenChoice(top_p=0.9)),
+        TauLeaping(8, corrections=1),
+        Unmasking(3, positions=ConfidentFirst()),
+        Remasking(8, eta=0.2),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+@each_chain
+def test_every_sampler_takes_guided_denoisers(chain: Chain, sampler: Any) -> None:
+    if chain is not MASKS and not isinstance(sampler, CategoricalAncestral | TauLeaping):
+        with pytest.raises(TypeError, match="moves states of AbsorbingChain"):
+            sampler.check_process(chain)
+        return
+    condition = {"label": torch.ones(64, dtype=torch.int64)}
+    for guided in (
+        ClassifierFreeGuidance(Labelled(chain), 2.0),
+        CategoricalClassifierGuidance(anything(chain), classifier(chain), 2.0, reserved=("label",)),
+    ):
+        x = sampler.sample(guided, (64, 3), seed=0, condition=condition)
+        assert x.dtype == torch.int64
+        assert int(x.max()) < 4
+        # Guided samples are likelier under their class than under the other.
+        assert float((given(chain, 1).log_prob(x) - given(chain, 0).log_prob(x)).mean()) > 0
+
+
+def test_a_network_of_ratios_can_be_guided() -> None:
+    chain = NOISE[0]
+    exact = [given(chain, 1), anything(chain)]
+
+    def ratios(k: int) -> CategoricalDenoiser:
+        network = lambda x, c: exact[k](x, 0.6).ratios.log()  # noqa: E731
+        return CategoricalDenoiser(network, chain, "score")  # type: ignore[arg-type]
+
+    x = reachable(chain)
+    found = ProductOfDenoisers([ratios(0)], [2.0], base=ratios(1))(x, 0.6)
+    true = ProductOfDenoisers([exact[0]], [2.0], base=exact[1])(x, 0.6)
+    close(found.reverse(0.3).probs, true.reverse(0.3).probs, 1e-8)
+    close(found.ratios, true.ratios, 1e-8)
+
+
+def test_bad_input_is_refused() -> None:
+    uniform, other = UniformChain(4, PowerSchedule()), UniformChain(4, CosineSchedule())
+    for pair in ([given(MASKS, 0), given(uniform, 0)], [given(uniform, 0), given(other, 0)]):
+        with pytest.raises(ValueError, match="expected one chain"):
+            ProductOfDenoisers(pair)
+        with pytest.raises(ValueError, match="expected one chain"):
+            MixtureOfDenoisers(pair)
+    ProductOfDenoisers([given(uniform, 0), given(UniformChain(4, PowerSchedule()), 1)])
+    with pytest.raises(ValueError, match="evaluation='taylor': expected 'exact' or 'first_order'"):
+        CategoricalClassifierGuidance(given(MASKS, 0), classifier(MASKS), evaluation="taylor")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="chunk=0"):
+        CategoricalClassifierGuidance(given(MASKS, 0), classifier(MASKS), chunk=0)
+    with pytest.raises(TypeError, match="ClassifierGuidance serves an SDE"):
+        CategoricalClassifierGuidance(
+            GaussianDenoiser(SDE(CosineSchedule()), [0.0], [[1.0]]),  # type: ignore[arg-type]
+            classifier(MASKS),
+        )
+    for evaluation in ("exact", "first_order"):
+        guided = CategoricalClassifierGuidance(given(MASKS, 0), lambda x, t: x.double()[:, :1], 1.0, evaluation)
+        with pytest.raises(ValueError, match="expected one number a sample"):
+            guided(reachable(MASKS), 0.5)
+    with pytest.raises(ValueError, match="guidance without a condition"):
+        ClassifierFreeGuidance(Labelled(MASKS), 2.0)(reachable(MASKS), 0.5)
