@@ -50,8 +50,12 @@ def blended(logs: Sequence[Tensor], powers: Sequence[Power]) -> Tensor:
     for log, power in zip(logs, powers):
         weight = shaped(power, log)
         total = total + weight * log.clamp(min=_FLOOR)
-        gone = gone | ((log == -torch.inf) & torch.as_tensor(weight > 0, device=log.device))
-    return torch.where(gone & ~gone.all(-1, keepdim=True), -torch.inf, total)
+        if isinstance(weight, Tensor):
+            gone = gone | ((log == -torch.inf) & (weight > 0))
+        elif weight > 0:  # a pass over a vocabulary is worth saving
+            gone = gone | (log == -torch.inf)
+    left = ~gone
+    return torch.where(left | ~left.any(-1, keepdim=True), total, -torch.inf)
 
 
 class GuidedPosterior(CategoricalPosterior):
