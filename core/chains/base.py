@@ -5,15 +5,16 @@ matrices ``Q_{s,t}[x, y] = q(x_t = y | x_s = x)``, which compose, ``Q_{r,s} Q_{s
 
     q(x_s | x_t, x_0) = Q_{0,s}[x_0, x_s] Q_{s,t}[x_s, x_t] / Q_{0,t}[x_0, x_t]
 
-(Austin et al. 2021, 2107.03006, eq. 3).  No matrix is ever formed: all that the library asks of a chain are the
-products `push` and `pull`, which the common chains answer in time and memory linear in ``S``.
+(Austin et al. 2021, 2107.03006, eq. 3).  All that the library asks of a chain are the products `push` and `pull`,
+which the common chains answer in time and memory linear in ``S``: they form no matrix (`RateChain` and `MatrixChain`,
+which may be anything, do).
 
 A `Schedule` sets the clock by ``a(t) = sigmoid(log_snr(t)) / sigmoid(log_snr(0))``, the share of the data (``alpha^2``
 of a variance-preserving schedule, D3PM's and DDPM's ``alpha-bar``; the states at ``t = 0`` are the data whatever noise
 a schedule leaves there), so that everything depends on log-SNR alone.
 
-What will join without a change of shape: chains of any rate matrix, as one more class with these products; discrete
-flow matching (Campbell et al. 2024, 2402.04997), whose interpolating paths are those of `InterpolatingChain`.
+What will join without a change of shape: discrete flow matching (Campbell et al. 2024, 2402.04997), whose interpolating
+paths are those of `InterpolatingChain`.
 """
 
 import math
@@ -51,6 +52,12 @@ class Chain(Scheduled):
     def rate(self, t: Time) -> Tensor:
         """``beta(t) = -a' / a = -sigmoid(-log_snr) log_snr'``, in the shape of ``t``; infinite where ``a`` is 0."""
         return -torch.sigmoid(-self.schedule.log_snr(t)) * self.schedule.d_log_snr(t)
+
+    def between(self, s: Time, t: Time) -> tuple[Tensor | float, Tensor | float]:
+        """``k = a(t) / a(s)`` and ``1 - k``, floats or ``(B,)``."""
+        first, last = self.level(s), self.level(t)
+        kept = quotient(last.alpha, first.alpha)
+        return kept, quotient(last.sigma - first.sigma, first.alpha) if s is not t else 1.0 - kept
 
     @property
     @abstractmethod
@@ -185,6 +192,6 @@ def shaped(value: Tensor | float, like: Tensor) -> Tensor | float:
 def quotient(a: Tensor | float, b: Tensor | float) -> Tensor | float:
     """``a / b``, 1 where both are 0."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
-        a, b = torch.as_tensor(a), torch.as_tensor(b)
+        a, b = as_tensor(a), as_tensor(b)
         return torch.where((a == 0) & (b == 0), 1.0, a / b)
     return 1.0 if a == b == 0 else (a / b if b else math.inf)

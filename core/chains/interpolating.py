@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..schedules import Schedule, Time, require
-from .base import Chain, quotient, shaped
+from .base import Chain, shaped
 from .categorical import uniform_like
 
 __all__ = ["AbsorbingChain", "InterpolatingChain", "Kept", "MarginalChain", "UniformChain"]
@@ -24,12 +24,6 @@ Number = Tensor | float
 
 class InterpolatingChain(Chain):
     """What the three share; see the module's text."""
-
-    def between(self, s: Time, t: Time) -> tuple[Number, Number]:
-        """``k`` and ``1 - k``, floats or ``(B,)``."""
-        first, last = self.level(s), self.level(t)
-        kept = quotient(last.alpha, first.alpha)
-        return kept, quotient(last.sigma - first.sigma, first.alpha) if s is not t else 1.0 - kept
 
     def push(self, v: Tensor, s: Time, t: Time) -> Tensor:
         kept, lost = (shaped(c, v) for c in self.between(s, t))
@@ -94,7 +88,7 @@ class Kept:
         """Log-probability in nats of each position, ``(B, *N)``."""
         pi = self.chain.stationary.to(x.device)[x]
         k = shaped(self.k, pi)
-        return ((1 - k) * pi + k * (x == self.x)).log()
+        return ((1 - k) * pi + k * (x == self.x).to(pi)).log()
 
 
 def _is_one(k: Number) -> bool:
