@@ -13,7 +13,7 @@ FOUNDATION = [
     *("objectives", "weightings", "training_times", "grids", "samplers", "guidance", "nn"),
 ]
 # Torch brings tqdm; torchdiffeq is imported where it is used, as the last test here sees.
-LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", "torchdiffeq"}
+LIGHT = {"torch", "numpy", "jaxtyping", "tqdm", "torchdiffeq", "typing_extensions"}
 HEAVY = [
     *("PIL", "datasets", "diffusers", "h5py", "huggingface_hub", "jsonargparse", "lightning", "matplotlib", "nibabel"),
     *("pandas", "pydicom", "pytorch_lightning", "rdkit", "scipy", "sklearn", "soundfile", "tensorboard", "tokenizers"),
