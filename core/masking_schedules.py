@@ -31,9 +31,12 @@ class PowerSchedule(Schedule):
     def __post_init__(self) -> None:
         require(0 < self.power < math.inf, "power", self.power, "a positive number")
 
+    def _kept(self, t: Time) -> Scalars:
+        # 1 - t^p as expm1, which keeps its digits near t = 1; taken from 0, since -0 there turns slopes to plus infinity.
+        return 0.0 - torch.expm1(self.power * as_tensor(t).log())
+
     def alpha(self, t: Time) -> Scalars:
-        # 1 - t^p as -expm1(p log t), which keeps its digits near t = 1.
-        return (-torch.expm1(self.power * as_tensor(t).log())).sqrt()
+        return self._kept(t).sqrt()
 
     def sigma(self, t: Time) -> Scalars:
         return as_tensor(t) ** (0.5 * self.power)
@@ -45,8 +48,7 @@ class PowerSchedule(Schedule):
         return 0.5 * self.power * as_tensor(t) ** (0.5 * self.power - 1)
 
     def d_log_snr(self, t: Time) -> Scalars:
-        t = as_tensor(t)
-        return self.power / (t * torch.expm1(self.power * t.log()))
+        return -self.power / (as_tensor(t) * self._kept(t))
 
     def time(self, log_snr: Time) -> Scalars:
         return torch.sigmoid(-as_tensor(log_snr)) ** (1 / self.power)
