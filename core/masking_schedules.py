@@ -32,7 +32,7 @@ class PowerSchedule(Schedule):
         require(0 < self.power < math.inf, "power", self.power, "a positive number")
 
     def _kept(self, t: Time) -> Scalars:
-        # 1 - t^p as expm1, which keeps its digits near t = 1; taken from 0, since -0 there turns slopes to plus infinity.
+        # 1 - t^p as expm1, which keeps its digits near t = 1; taken from 0, since -0 would turn signs there.
         return 0.0 - torch.expm1(self.power * as_tensor(t).log())
 
     def alpha(self, t: Time) -> Scalars:

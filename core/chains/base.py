@@ -56,8 +56,7 @@ class Chain(Scheduled):
     def between(self, s: Time, t: Time) -> tuple[Tensor | float, Tensor | float]:
         """``k = a(t) / a(s)`` and ``1 - k``, floats or ``(B,)``."""
         first, last = self.level(s), self.level(t)
-        kept = quotient(last.alpha, first.alpha)
-        return kept, quotient(last.sigma - first.sigma, first.alpha) if s is not t else 1.0 - kept
+        return quotient(last.alpha, first.alpha, 1.0), quotient(last.sigma - first.sigma, first.alpha, 0.0)
 
     @property
     @abstractmethod
@@ -189,9 +188,9 @@ def shaped(value: Tensor | float, like: Tensor) -> Tensor | float:
     return spread(value.to(like.device, like.dtype), like.ndim)
 
 
-def quotient(a: Tensor | float, b: Tensor | float) -> Tensor | float:
-    """``a / b``, 1 where both are 0."""
+def quotient(a: Tensor | float, b: Tensor | float, empty: float) -> Tensor | float:
+    """``a / b``, ``empty`` where both are 0."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         a, b = as_tensor(a), as_tensor(b)
-        return torch.where((a == 0) & (b == 0), 1.0, a / b)
-    return 1.0 if a == b == 0 else (a / b if b else math.inf)
+        return torch.where((a == 0) & (b == 0), empty, a / b)
+    return empty if a == b == 0 else (a / b if b else math.inf)
