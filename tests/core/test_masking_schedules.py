@@ -84,11 +84,11 @@ def test_rates_of_chains(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("power", [0.0, -1.0, math.inf, math.nan])
 def test_powers_that_are_none_are_refused(power: float) -> None:
-    with pytest.raises(ValueError, match="power=.*: expected a positive number"):
+    with pytest.raises(ValueError, match=r"power=.*: expected a positive number"):
         PowerSchedule(power)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (2.0, 1.0), (1.0, 1.0), (math.nan, 1.0), (0.1, math.inf)])
 def test_noise_that_does_not_grow_is_refused(low: float, high: float) -> None:
-    with pytest.raises(ValueError, match="low=.*: expected a positive number below high"):
+    with pytest.raises(ValueError, match=r"low=.*: expected a positive number below high"):
         GeometricSchedule(low, high)
