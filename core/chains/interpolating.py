@@ -192,11 +192,21 @@ class MarginalChain(InterpolatingChain):
             categories: ``S``.
             schedule: as in the constructor.
             mask: True where data are real, shape of ``data``.
+
+        Raises:
+            ValueError: for data that are no categories, or a mask of another shape.
         """
+        if data.dtype != torch.int64:
+            raise ValueError(f"data of {data.dtype}: expected categories, int64; one-hot data become them by argmax")
+        if mask is not None and (mask.dtype != torch.bool or mask.shape != data.shape):
+            raise ValueError(
+                f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {tuple(data.shape)}, torch.bool"
+            )
         values = data.flatten() if mask is None else data[mask]
+        outside = values[(values < 0) | (values >= categories)]
+        if len(outside):
+            raise ValueError(f"data holds the category {int(outside[0])}: expected 0 to {categories - 1}")
         counts = torch.bincount(values, minlength=categories).double()
-        if len(counts) != categories:
-            raise ValueError(f"data holds the category {len(counts) - 1}: expected 0 to {categories - 1}")
         counts = counts.clamp(min=1)
         return cls((counts / counts.sum()).tolist(), schedule)
 

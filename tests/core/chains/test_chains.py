@@ -165,15 +165,9 @@ def test_uniform_and_absorbing_chains_are_d3pms_at_grid_times() -> None:
         for i, beta in enumerate(betas):
             whole = whole @ ((1 - beta) * torch.eye(len(pi), dtype=torch.float64) + beta * pi.expand(len(pi), -1))
             t = torch.tensor((i + 1) / 4, dtype=torch.float64)
-            log_snr = schedule.log_snr(t)
-            close(torch.sigmoid(log_snr), alpha_bar[i], 1e-9)
-            start = share(chain, 0.0)
-            assert start == 1.0
-            close(
-                chain.row(x, 0.0, float(t), torch.float64)[0],
-                whole,
-                1e-9 + float(torch.sigmoid(-schedule.log_snr(0 * t))),
-            )
+            close(torch.sigmoid(schedule.log_snr(t)), alpha_bar[i], 1e-12)
+            close(chain.row(x, 0.0, float(t), torch.float64)[0], whole, 1e-12)
+            close(chain.pull(x, 0.0, float(t), torch.float64)[0], whole.T, 1e-12)
 
 
 def test_marginal_chain_keeps_the_frequencies() -> None:
@@ -183,13 +177,23 @@ def test_marginal_chain_keeps_the_frequencies() -> None:
     mask = torch.tensor([[True, True, True], [True, True, False]])
     found = MarginalChain.of(data, 4, PowerSchedule(), mask)
     close(found.stationary, torch.tensor([3, 1, 1, 1], dtype=torch.float64) / 6)  # category 3 counts as once seen
-    with pytest.raises(ValueError, match="category 9"):
-        MarginalChain.of(data, 4, PowerSchedule())
+    close(MarginalChain.of(data[0], 2, PowerSchedule()).stationary, torch.tensor([2, 1], dtype=torch.float64) / 3)
+    for bad, where, message in (
+        (data, None, "category 9"),
+        (-data, mask, "category -"),
+        (data.double(), mask, "float64"),
+        (data, mask[0], "mask of shape"),
+        (data, mask.long(), "mask of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            MarginalChain.of(bad, 4, PowerSchedule(), where)
 
 
 def test_large_vocabularies_need_no_matrix() -> None:
     """A matrix of 100,000 x 100,000 would take 80 GB."""
-    for chain in (UniformChain(100_000, PowerSchedule()), AbsorbingChain(100_000, PowerSchedule())):
+    even = torch.full((100_000,), 1e-5)
+    chains: list[Chain] = [UniformChain(100_000, PowerSchedule()), AbsorbingChain(100_000, PowerSchedule())]
+    for chain in [*chains, MarginalChain(even, PowerSchedule())]:
         x0 = torch.randint(0, 100_000, (1, 4))
         xt = chain.marginal(x0, T).sample()
         denoiser = CategoricalDenoiser(lambda x, c, s=chain.states: torch.zeros(*x.shape, s), chain)  # type: ignore[arg-type]
@@ -204,6 +208,8 @@ def test_large_vocabularies_need_no_matrix() -> None:
         (lambda: AbsorbingChain(4, PowerSchedule(), mask_index=4), "mask_index=4"),
         (lambda: MarginalChain([0.5, 0.6], PowerSchedule()), "sum to 1"),
         (lambda: MarginalChain([1.0, 0.0], PowerSchedule()), "positive"),
+        (lambda: MarginalChain([0.5, float("nan")], PowerSchedule()), "positive"),
+        (lambda: AbsorbingChain(1, PowerSchedule(), mask_index=0), "categories=1"),
         (lambda: EnumeratedDenoiser(CHAINS[2], torch.ones(5, 5)), "table of shape"),
         (lambda: EnumeratedDenoiser(CHAINS[2], -torch.ones(4, 4)), "expected probabilities"),
         (lambda: EnumeratedDenoiser(CHAINS[2], torch.full((4, 4), torch.nan)), "expected probabilities"),
@@ -218,6 +224,43 @@ def test_large_vocabularies_need_no_matrix() -> None:
 def test_bad_arguments_say_what_was_expected(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+MASK = torch.tensor([[True, True, False]])
+
+
+@pytest.mark.parametrize(
+    ("x", "mask", "message"),
+    [
+        ([[0, 1, 9]], None, "category 9: expected 0 to 4"),
+        ([[0, -1, 1]], MASK, "category -1"),
+        ([[0.0, 1.0, 2.0]], None, "argmax"),
+        ([0, 1, 2], None, r"shape \(3,\)"),
+        ([[0, 1, 2]], MASK[:, :2], r"mask of shape \(1, 2\)"),
+        ([[0, 1, 2]], MASK.expand(2, 3), r"mask of shape \(2, 3\)"),
+        ([[0, 1, 2]], MASK.long(), "torch.int64"),
+        ([[0, 4, 1]], MASK, "holds the mask, category 4"),
+    ],
+)
+def test_data_that_are_none_are_refused(x: list, mask: Tensor | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CHAINS[0].check_data(torch.tensor(x), mask)
+
+
+def test_data_are_taken_with_anything_at_padding() -> None:
+    for value in (9, -1, 4):
+        CHAINS[0].check_data(torch.tensor([[0, 1, value]]), MASK)
+    CHAINS[0].check_state(torch.tensor([[0, 4, 1]]))
+    CHAINS[1].check_data(torch.zeros(0, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=repr)
+def test_no_time_changes_nothing_even_after_the_end(chain: InterpolatingChain) -> None:
+    v = torch.rand(2, 3, chain.states, dtype=torch.float64)
+    last = torch.ones(2, dtype=torch.float64)
+    for s, t in ((1.0, float("1.00")), (last, last.clone()), (0.0, -0.0), (T, T)):
+        close(chain.push(v, s, t), v)
+        close(chain.unpush(v, s, t), v)
 
 
 def test_a_chain_is_asked_of_the_denoiser() -> None:
