@@ -29,7 +29,6 @@ import ornstein.core as core
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.config import class_path, from_config, to_config
 from ornstein.core.registry import load_domain
-from ornstein.core.samplers.product import ProductSampler
 
 __all__ = ["EXAMPLES", "instances"]
 
@@ -72,7 +71,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.PNDM: (core.PNDM(), core.PNDM(order=2)),
     core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
     # Samplers that are given a measurement, or samplers of components, have tests of their own, with one.
-    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS, ProductSampler), ()),
+    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 

@@ -86,7 +86,11 @@ def _is_given_data(cls: type) -> bool:
 
 EXAMPLES = {
     "ConsistencyObjective": lambda cls: cls(ornstein.core.GridPairs()),
+    "CentredSDE": lambda cls: cls(CosineSchedule()),
     "GridBelow": lambda cls: cls(0.5),
+    "ProductObjective": lambda cls: cls({"x": ornstein.core.DenoisingObjective()}),
+    "ProductSampler": lambda cls: cls(samplers={"x": ornstein.core.DDIM()}),
+    "SymmetricSDE": lambda cls: cls(CosineSchedule()),
     "ShiftedSchedule": lambda cls: cls(CosineSchedule(), 2.0),
     "TableSchedule": lambda cls: cls(tuple(np.linspace(1e-4, 0.02, 50))),
     "ZeroTerminalSNR": lambda cls: cls(VPSchedule()),

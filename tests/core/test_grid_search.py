@@ -261,7 +261,7 @@ def test_searches_are_seeded_and_leave_the_global_generator_alone() -> None:
 def test_data_of_another_number_and_stochastic_samplers_can_be_compared() -> None:
     denoiser = ring(SDE(CosineSchedule()))
     data = denoiser.sample(177, generator=torch.Generator().manual_seed(0))
-    for sampler, known in ((DDIM(4, eta=1.0), None), (DPMSolver(4, grid=UniformTime()), data)):
+    for sampler, known in ((DDIM(4, eta=1.0, grid=UniformTime()), None), (DPMSolver(4, grid=UniformTime()), data)):
         tuned = SamplerSearch(iterations=10).search(denoiser, sampler, (200, 2), data=known)
         assert tuned.after < 0.95 * tuned.before
     assert tuned.grid.values[0] == 1.0  # pure noise, where log-SNR is infinite, stays the start

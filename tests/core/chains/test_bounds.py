@@ -92,7 +92,8 @@ def test_bounds_lie_above_the_likelihood_and_tend_to_the_continuous_one(chain: C
         assert mean >= entropy - 1e-12  # Gibbs
         gaps.append(float((bound - continuous).abs().max()))
     assert gaps[0] > gaps[1] > gaps[2]
-    assert gaps[2] < 0.05
+    if gaps[1] > 1e-9:  # of order one in the step; under masks there is no gap, both being the chain rule
+        assert 3 < gaps[1] / gaps[2] < 5
     # In expectation over the data; a single sequence may have a bound below its true negative log-likelihood only
     # where the model's own is.
     weights = table()[X0[:, 0], X0[:, 1], X0[:, 2]]
@@ -145,14 +146,15 @@ def test_drawn_bound_agrees_within_its_error(chain: Chain, steps: int | None) ->
 
 
 def test_gauss_legendre_resolves_the_integral() -> None:
-    """Against a rule of many more nodes."""
+    """Against another rule, of many more nodes."""
     chain = CHAINS[1]
     denoiser = EnumeratedDenoiser(chain, table())
     found = TokenBound(exact=True).evaluate(denoiser, X0[:1]).diffusion
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = np.polynomial.legendre.leggauss(300)
     every = _every()
     total = 0.0
-    for t, w in zip(0.5 * (nodes + 1), 0.5 * weights):
+    for u, w in zip(0.5 * (nodes + 1), 0.5 * weights):
+        t, w = u**3, 3 * u**2 * w
         weight = chain.marginal(X0[:1].expand_as(every), float(t)).log_prob(every).sum(1).exp()
         total += w * float(weight @ denoiser(every, float(t)).moment_divergence(X0[:1].expand_as(every)).sum(1))
     assert float(found) == pytest.approx(total, abs=1e-8)

@@ -14,9 +14,11 @@ from ornstein.core import (
     Euler,
     FlowSchedule,
     Heun,
+    PowerTime,
     TableSchedule,
     Times,
     VESchedule,
+    VPSchedule,
 )
 from ornstein.domains.images.interop import DiffusersDenoiser, load_pipeline, read_scheduler, times_of_steps
 
@@ -142,7 +144,7 @@ def test_the_schedule_to_sample_with_is_free(unet):
     results = []
     for schedule in (read.schedule, CosineSchedule(), VESchedule(0.001, 200), FlowSchedule()):
         denoiser = DiffusersDenoiser(unet, read, SDE(schedule))
-        sampler = DPMSolver(10)
+        sampler = DPMSolver(10, grid=PowerTime(2.0, VPSchedule(), None))
         level = denoiser.process.level(sampler.grid(10, denoiser.process)[0])
         results.append(sampler.sample(denoiser, x.shape, x=x * float(level.sigma)))
         if schedule is not read.schedule:
