@@ -70,7 +70,16 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.DEIS: tuple(core.DEIS(order=order) for order in (1, 2, 3, 4)),
     core.PNDM: (core.PNDM(), core.PNDM(order=2)),
     core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
-    # Samplers that are given a measurement, or samplers of components, have tests of their own, with one.
+    # Samplers that are given a measurement have tests of their own, with one.
+    core.ProductSampler: (
+        core.ProductSampler(samplers={"a": core.DDPM(), "b": core.DDIM()}),
+        core.ProductSampler(samplers={"a": core.DDIM(), "b": core.DPMSolver()}),
+    ),
+    core.GeodesicODE: (core.GeodesicODE(), core.GeodesicODE(method="euler")),
+    core.GeodesicRandomWalk: (core.GeodesicRandomWalk(), core.GeodesicRandomWalk(corrections=2)),
+    core.TauLeaping: (core.TauLeaping(), core.TauLeaping(corrections=2)),
+    core.Remasking: (core.Remasking(), core.Remasking(confidence=True, eta=0.5), core.Remasking(held=3)),
+    core.Unmasking: (core.Unmasking(), core.Unmasking(positions=core.Blockwise(2, core.MarginFirst()))),
     **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
