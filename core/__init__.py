@@ -12,10 +12,13 @@ from .chains import (
     CategoricalPosterior,
     CategoricalPrediction,
     Chain,
+    DiscretisedGaussianChain,
     EnumeratedDenoiser,
     InterpolatingChain,
     MarginalChain,
     MaskedPosterior,
+    MatrixChain,
+    RateChain,
     ScorePosterior,
     TokenCrossEntropy,
     UniformChain,
@@ -37,6 +40,7 @@ from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
 from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import (
     Autoguidance,
+    CategoricalClassifierGuidance,
     ClassifierFreeGuidance,
     ClassifierGuidance,
     DynamicThresholding,
@@ -157,6 +161,7 @@ from .samplers import (
     Unmasking,
     UnmaskingOrder,
 )
+from .samplers.unmasking import PrefixDenoiser
 from .schedule_transforms import ShiftedSchedule, TableSchedule, ZeroTerminalSNR
 from .schedules import (
     CosineSchedule,
@@ -226,6 +231,7 @@ __all__ = [
     "CategoricalAncestral",
     "CategoricalBound",
     "CategoricalBoundEstimate",
+    "CategoricalClassifierGuidance",
     "CategoricalDenoiser",
     "CategoricalPosterior",
     "CategoricalPrediction",
@@ -249,6 +255,7 @@ __all__ = [
     "DenoisingObjective",
     "DiffPIR",
     "DiscreteTimes",
+    "DiscretisedGaussianChain",
     "DynamicThresholding",
     "EDMSampler",
     "EDMSchedule",
@@ -299,6 +306,7 @@ __all__ = [
     "MarginalChain",
     "Mask",
     "MaskedPosterior",
+    "MatrixChain",
     "MatrixOperator",
     "Measurement",
     "MinSNRWeighting",
@@ -321,6 +329,7 @@ __all__ = [
     "PowerTime",
     "Prediction",
     "PredictorCorrector",
+    "PrefixDenoiser",
     "Process",
     "ProductNetworkDenoiser",
     "ProductObjective",
@@ -332,6 +341,7 @@ __all__ = [
     "Quadratic",
     "RandomOrder",
     "RandomProjection",
+    "RateChain",
     "RePaint",
     "Remasking",
     "Renoise",

@@ -4,8 +4,10 @@ from .base import Chain
 from .categorical import Categorical
 from .denoisers import CategoricalDenoiser, CategoricalPrediction, EnumeratedDenoiser
 from .interpolating import AbsorbingChain, InterpolatingChain, MarginalChain, UniformChain
+from .matrices import DiscretisedGaussianChain, MatrixChain
 from .objectives import CategoricalBound, TokenCrossEntropy
 from .posteriors import CategoricalPosterior, MaskedPosterior, ScorePosterior
+from .rates import RateChain
 
 __all__ = [
     "AbsorbingChain",
@@ -15,10 +17,13 @@ __all__ = [
     "CategoricalPosterior",
     "CategoricalPrediction",
     "Chain",
+    "DiscretisedGaussianChain",
     "EnumeratedDenoiser",
     "InterpolatingChain",
     "MarginalChain",
     "MaskedPosterior",
+    "MatrixChain",
+    "RateChain",
     "ScorePosterior",
     "TokenCrossEntropy",
     "UniformChain",

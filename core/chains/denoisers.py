@@ -97,11 +97,11 @@ class EnumeratedDenoiser(Denoiser[Chain]):
         """All sequences ``(K^N, N)``, in the order of the flattened table."""
         return torch.cartesian_prod(*[torch.arange(self.table.shape[0])] * self.table.ndim).reshape(-1, self.table.ndim)
 
-    def _joint(self, x_t: Tensor, t: Time) -> Tensor:
-        """``p(x_0, x_t)`` ``(B, K, ..., K)``."""
+    def _joint(self, x_t: Tensor, likely: Tensor) -> Tensor:
+        """``p(x_0, x_t)`` ``(B, K, ..., K)`` with ``likely`` ``(B, N, S)`` for ``q(x_t | x_0)`` of each position."""
         if x_t.ndim != 2 or x_t.shape[1] != self.table.ndim:
             raise ValueError(f"x_t of shape {tuple(x_t.shape)}: expected (B, {self.table.ndim})")
-        likely = self.process.pull(x_t, 0.0, t, torch.float64)[..., : self.table.shape[0]]
+        likely = likely[..., : self.table.shape[0]]
         joint = self.table.expand(len(x_t), *self.table.shape)
         for i in range(self.table.ndim):
             shape = [len(x_t), *[1] * self.table.ndim]
@@ -111,18 +111,24 @@ class EnumeratedDenoiser(Denoiser[Chain]):
 
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """``log p_t(x)`` in nats, ``(B,)``."""
-        return self._joint(x, t).flatten(1).sum(1).log()
+        return self._joint(x, self.process.pull(x, 0.0, t, torch.float64)).flatten(1).sum(1).log()
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> CategoricalPosterior:
         """The exact posterior of each position; conditions are ignored, since the data do not depend on any."""
-        joint, axes = self._joint(x_t, t), range(1, self.table.ndim + 1)
+        chain = self.process
+        if isinstance(chain, AbsorbingChain):
+            # Time tells nothing, so that shown positions are evidence at a(t) = 0 too, where gaps are filled from.
+            likely = (
+                (x_t == chain.mask)[..., None] | (x_t[..., None] == torch.arange(chain.states, device=x_t.device))
+            ).double()
+        else:
+            likely = chain.pull(x_t, 0.0, t, torch.float64)
+        joint, axes = self._joint(x_t, likely), range(1, self.table.ndim + 1)
         each = torch.stack([joint.sum([a for a in axes if a != i]) if len(axes) > 1 else joint for i in axes], 1)
-        logits = each.new_full((*x_t.shape, self.process.states), -torch.inf)
+        logits = each.new_full((*x_t.shape, chain.states), -torch.inf)
         logits[..., : each.shape[-1]] = each.log()
         # A state that no data lead to has no posterior; any will do.
-        return belief(
-            x_t, self.process, self.process.level(t), torch.where(each.sum(-1, keepdim=True) > 0, logits, 0.0)
-        )
+        return belief(x_t, chain, chain.level(t), torch.where(each.sum(-1, keepdim=True) > 0, logits, 0.0))
 
     def sample(self, num: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of the data, ``(num, N)``."""

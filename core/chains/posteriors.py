@@ -79,7 +79,9 @@ class CategoricalPosterior:
     def _weights(self, choice: Choice | None = None) -> Tensor:
         """``w`` of the module's text."""
         p = self.probs if choice is None else choice(self.log_probs).softmax(-1)
-        return torch.where(p > 0, p / self.process.pull(self.x_t, 0.0, self.level.t, p.dtype), 0.0)
+        likely = self.process.pull(self.x_t, 0.0, self.level.t, p.dtype)
+        # Data that cannot lead to x_t have no share, whatever a network believes.
+        return torch.where(likely > 0, p, 0.0) / torch.where(likely > 0, likely, 1.0)
 
     @property
     def ratios(self) -> Tensor:
@@ -105,7 +107,8 @@ class CategoricalPosterior:
     def step_divergence(self, x0: Tensor, s: Time) -> Tensor:
         """``KL(q(x_s | x_t, x_0) || p(x_s | x_t))`` in nats, ``(B, *N)``; at ``s = 0``, ``-log p(x_0 | x_t)``."""
         q = self.process.posterior(x0, self.x_t, s, self.level.t).probs
-        return (torch.special.xlogy(q, q) - torch.special.xlogy(q, self.reverse(s).probs)).sum(-1)
+        p = torch.where(q > 0, self.reverse(s).probs, 1.0)  # 0 log 0 has a value, and must have a slope
+        return (torch.special.xlogy(q, q) - torch.special.xlogy(q, p)).sum(-1)
 
     def moment_divergence(self, x0: Tensor) -> Tensor:
         """The rate at ``t`` of the continuous-time bound in nats, ``(B, *N)``; see the module's text."""
@@ -124,7 +127,9 @@ class ScorePosterior(CategoricalPosterior):
     """A belief that is given by its ratios, as a network that predicts the concrete score gives it.
 
     ``p(x_0 | x_t) = (ratios Q_{0,t}^-1)[x_0] Q_{0,t}[x_0, x_t]`` (2310.16834, theorem 4.2), held to what is not
-    negative and scaled to sum to 1, since a network's ratios need not be those of any distribution.
+    negative and scaled to sum to 1, since a network's ratios need not be those of any distribution.  So `reverse` leads
+    them back to ``s`` alone, ``p(x_s | x_t) = (ratios Q_{s,t}^-1)[x_s] Q_{s,t}[x_s, x_t]`` (eq. 19, the analytic
+    sampler); for the ratios of a distribution that is what follows from ``p(x_0 | x_t)``.
 
     Args:
         x_t, process, level: as for `CategoricalPosterior`.
@@ -139,15 +144,23 @@ class ScorePosterior(CategoricalPosterior):
     def ratios(self) -> Tensor:
         return self._ratios
 
+    def _back(self, s: Time) -> Tensor:
+        """``p(x_s | x_t)``, ``(B, *N, S)``."""
+        t, chain = self.level.t, self.process
+        column = chain.pull(self.x_t, s, t, self._ratios.dtype)
+        weights = torch.where(column > 0, chain.unpush(self._ratios, s, t) * column, 0.0).clamp(min=0)
+        if isinstance(chain, AbsorbingChain):  # data hold no mask
+            clean = shaped((as_tensor(s) == 0).to(weights.dtype), weights)
+            weights = weights * (1 - clean * chain.stationary.to(weights))
+        total = weights.sum(-1, keepdim=True)
+        return torch.where(total > 0, weights / total, 1 / chain.states)
+
     @property
     def probs(self) -> Tensor:
-        t, chain = self.level.t, self.process
-        weights = chain.unpush(self._ratios, 0.0, t) * chain.pull(self.x_t, 0.0, t, self._ratios.dtype)
-        if isinstance(chain, AbsorbingChain):
-            weights = weights.index_fill(-1, torch.tensor(chain.mask, device=weights.device), 0.0)
-        weights = weights.clamp(min=0)
-        total = weights.sum(-1, keepdim=True)
-        return torch.where(total > 0, weights / total, 1 / self.process.states)
+        return self._back(0.0)
+
+    def reverse(self, s: Time, choice: Choice | None = None) -> Draws:
+        return Categorical(self._back(s)) if choice is None else super().reverse(s, choice)
 
     @property
     def log_probs(self) -> Tensor:

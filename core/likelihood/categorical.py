@@ -158,9 +158,9 @@ class TokenBound:
         # In a variable whose slope vanishes at both ends, where the integrand may behave like t log t.
         nodes, weights = np.polynomial.legendre.leggauss(NODES)
         u = 0.5 * (nodes + 1)
-        times = u**4 * (35 - 84 * u + 70 * u**2 - 20 * u**3)
-        weights = 0.5 * weights * 140 * (u * (1 - u)) ** 3
-        parts = [w * job.expected(t, None) for t, w in zip(times.tolist(), weights.tolist())]
+        instants = u**4 * (35 - 84 * u + 70 * u**2 - 20 * u**3)
+        lengths = 0.5 * weights * 140 * (u * (1 - u)) ** 3
+        parts = [w * job.expected(t, None) for t, w in zip(instants.tolist(), lengths.tolist())]
         return torch.stack(parts).sum(0)
 
 

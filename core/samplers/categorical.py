@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..chains import Categorical, Chain
-from ..chains.posteriors import CategoricalPosterior
+from ..chains import Categorical, CategoricalPosterior, Chain, MaskedPosterior
+from ..chains.posteriors import belief
 from ..grids import Grid, UniformTime
 from ..process import Process
 from ..schedules import require
@@ -71,7 +71,7 @@ class TauLeaping(CategoricalSampler):
     marginal as it is.  Campbell et al. 2022 (arXiv 2205.14987), propositions 3 and 4 and section 4.4.
 
     A step from ``a(t) = 0``, where rates are infinite, and the one to clean data, which the paper takes to be the
-    likeliest category, are drawn from the reverse kernel.
+    likeliest category, are drawn from the reverse kernel.  With a choice, rates are those of the belief that it makes.
 
     Args:
         corrections: corrector steps at each level but the last, 0 or more, of an evaluation each.
@@ -86,7 +86,6 @@ class TauLeaping(CategoricalSampler):
         whole = isinstance(self.corrections, int) and not isinstance(self.corrections, bool) and self.corrections >= 0
         require(whole, "corrections", self.corrections, "an integer of at least 0")
         require(self.size > 0, "size", self.size, "a positive number")
-        require(self.choice is None, "choice", self.choice, "None: rates are not drawn from a belief")
 
     def nfe(self, steps: int | None = None, process: Any = None) -> int:
         steps = self.steps if steps is None else steps
@@ -94,7 +93,7 @@ class TauLeaping(CategoricalSampler):
         return steps + self.corrections * (steps - clean) + self.denoise
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
-        posterior, chain = run.posterior(x, t), run.denoiser.process
+        posterior, chain = self._chosen(run.posterior(x, t)), run.denoiser.process
         clean = chain.level(s).alpha == 1
         if chain.level(t).alpha == 0 or clean:
             x = posterior.reverse(s).sample(run.noise.uniform(x))
@@ -102,11 +101,22 @@ class TauLeaping(CategoricalSampler):
             x = leapt(x, reverse_rates(posterior), t - s).sample(run.noise.uniform(x))
         for _ in range(0 if clean else self.corrections):
             x = x if run.keep is None else x * run.keep
-            posterior = run.posterior(x, s)
-            rates = reverse_rates(posterior)
+            rates = reverse_rates(self._chosen(run.posterior(x, s)))
             rates = rates + chain.rates_from(x, s, rates.dtype)
             x = leapt(x, rates, self.size * (t - s)).sample(run.noise.uniform(x))
         return x
+
+    def _chosen(self, posterior: CategoricalPosterior) -> CategoricalPosterior:
+        if self.choice is None:
+            return posterior
+        return belief(posterior.x_t, posterior.process, posterior.level, self.choice(posterior.log_probs))
+
+
+def masked_belief(posterior: CategoricalPosterior) -> MaskedPosterior:
+    """The belief about masked positions, also of a network that predicts ratios: to the mask, they are its logits."""
+    if isinstance(posterior, MaskedPosterior):
+        return posterior
+    return MaskedPosterior(posterior.x_t, posterior.process, posterior.level, posterior.logits)
 
 
 def reverse_rates(posterior: CategoricalPosterior) -> Tensor:

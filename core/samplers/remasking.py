@@ -19,7 +19,7 @@ from ..chains import AbsorbingChain
 from ..process import Process
 from ..schedules import require
 from .base import Row, Run
-from .categorical import CategoricalSampler
+from .categorical import CategoricalSampler, masked_belief
 
 __all__ = ["Remasking"]
 
@@ -28,16 +28,19 @@ __all__ = ["Remasking"]
 class Remasking(CategoricalSampler):
     """ReMDM's sampler; see the module's text.
 
+    Positions that are masked again are drawn anew as if independent of others drawn in the same step.  So samples tend
+    to the right joint distribution at order 1 if ``eta`` falls with the length of a step, and at order 1/2 if it is
+    fixed.
+
     Args:
-        strategy: ``sigma`` is "cap": ``min(eta, largest)``; "rescale": ``eta largest`` (section 4.1).  Positions masked
-            again are drawn anew together with others, as if independent of them: the more there are, the more steps it
-            takes to the right joint distribution.
+        strategy: ``sigma`` is "cap": ``min(eta, largest)``; "rescale": ``eta largest`` (section 4.1).
         eta: 0 (the ancestral sampler) to 1.
         confidence: share ``sigma`` out among the shown positions by ``softmax(-psi)`` of the probability ``psi`` with
             which each was drawn; masked ones have a ``sigma`` of 0, so that the marginal is no longer kept exactly
             (section 4.1).  A start state's own are not masked.
         interval: times ``t`` at which remasking acts, ``(low, high)``, ends included ("switch", section 4.2).
-        held: more steps at the level ``at``, where as many are masked as shown ("loop", section 4.2).
+        held: more steps at the level ``at``, where as many are masked as shown, and at these alone ("loop", section
+            4.2).
         at: time of the held steps, which becomes a time of the grid.
     """
 
@@ -56,7 +59,10 @@ class Remasking(CategoricalSampler):
         require(0 <= self.eta <= 1, "eta", self.eta, "a number from 0 to 1")
         low, high = self.interval
         require(0 <= low < high <= 1, "interval", self.interval, "(low, high) with 0 <= low < high <= 1")
-        require(isinstance(self.held, int) and self.held >= 0, "held", self.held, "an integer of at least 0")
+        whole = isinstance(self.held, int) and not isinstance(self.held, bool) and self.held >= 0
+        require(whole, "held", self.held, "an integer of at least 0")
+        everywhere = (low, high) == (0, 1)
+        require(everywhere or not self.held, "interval", self.interval, "(0, 1) with held steps, which alone remask")
         require(0 < self.at < 1, "at", self.at, "a time between 0 and 1")
 
     def nfe(self, steps: int | None = None, process: Any = None) -> int:
@@ -72,39 +78,36 @@ class Remasking(CategoricalSampler):
         i = 1 + int((times[1:-1] - self.at).abs().argmin())
         return torch.cat([times[:i], times.new_full((self.held + 1,), self.at), times[i + 1 :]])
 
-    def walk(self, run: Run, x: Any, clock: Any, rows: Any) -> Any:
-        if self.confidence:  # of each position: what it was drawn with; infinite for what is not to be masked
-            run.history = [torch.full(x.shape, torch.inf, dtype=torch.float64, device=x.device)]
-        return super().walk(run, x, clock, rows)
+    def plan(self, process: Any, times: Tensor) -> Tensor:
+        """Columns: the probability that a masked position shows its category, and ``sigma``."""
+        kept, gone, _ = process.coefficients(times)
+        before, after = kept[:-1], kept[1:]
+        largest = ((1 - after) / before).clamp(max=1)
+        sigma = largest.clamp(max=self.eta) if self.strategy == "cap" else self.eta * largest
+        t, (low, high) = times[:-1], self.interval
+        acts = times[1:] == t if self.held else (low <= t) & (t <= high)
+        sigma = torch.where(acts & (before > 0), sigma, 0.0)
+        # By confidence a masked position has no share in sigma.
+        show = (gone[:-1] - gone[1:] + (0.0 if self.confidence else sigma * before)) / gone[:-1]
+        return torch.stack([show, sigma], 1)
 
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
-        belief = run.posterior(x, t)
-        masked, chain = belief.masked, belief.process
+        show, sigma = row
+        belief = masked_belief(run.posterior(x, t))
+        masked = belief.masked
         shown = ~masked if run.keep is None else ~masked & (run.keep != 0)
-        kept, before, gone = chain.level(s).alpha, chain.level(t).alpha, chain.level(t).sigma
-        sigma = self._sigma(chain, t, s)
-        held = 0.0 if self.confidence else sigma
-        show = (kept - (1 - held) * before) / gone if gone > 0 else 0.0
         u, again = run.noise.uniform(x), run.noise.uniform(x)
-        where = masked & (u < show) if run.keep is None else masked & (u < show) & (run.keep != 0)
+        where = masked & (u < show)
         drawn = belief.reverse(s, self.choice).show(where, u / show if show > 0 else u)
-        masks = shown & (again < self._shared(run, shown, sigma))
+        masks = shown & (again < (self._shared(run, shown, sigma) if self.confidence else sigma))
         if self.confidence:
-            psi = belief.log_probs.gather(-1, drawn[..., None]).squeeze(-1).double().exp()
-            run.history = [torch.where(where, psi, run.history[0])]
-        return torch.where(masks, chain.mask, drawn)
+            run.history = [torch.where(where, belief.log_prob(drawn).double().exp(), run.history[0])]
+        return torch.where(masks, belief.process.mask, drawn)
 
-    def _sigma(self, chain: AbsorbingChain, t: Tensor | float, s: Tensor | float) -> float:
-        before, after = float(chain.level(t).alpha), float(chain.level(s).alpha)
-        if before == 0 or not self.interval[0] <= float(t) <= self.interval[1]:
-            return 0.0
-        largest = min(1.0, (1 - after) / before)
-        return min(self.eta, largest) if self.strategy == "cap" else self.eta * largest
-
-    def _shared(self, run: Run, shown: Tensor, sigma: float) -> Tensor | float:
+    def _shared(self, run: Run, shown: Tensor, sigma: Tensor | float) -> Tensor:
         """The probability of masking again of each position."""
-        if not self.confidence or sigma == 0:
-            return sigma
+        if not run.history:  # of each position: what it was drawn with; infinite for what is not to be masked
+            run.history = [torch.full(shown.shape, torch.inf, dtype=torch.float64, device=shown.device)]
         psi = torch.where(shown, run.history[0], torch.inf).flatten(1)
         share = torch.where(psi.isfinite().any(1, keepdim=True), (-psi).softmax(1), 0.0)
         return sigma * share.reshape(shown.shape)
