@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core import CosineSchedule
-from ornstein.core.chains import AbsorbingChain, Chain, EnumeratedDenoiser, MarginalChain, UniformChain
+from ornstein.core.chains import AbsorbingChain, Chain, EnumeratedDenoiser, MarginalChain, RateChain, UniformChain
 from ornstein.core.chains.posteriors import belief
 from ornstein.core.grids import UniformTime
 from ornstein.core.masking_schedules import PowerSchedule
@@ -19,7 +19,11 @@ CHAINS: list[Chain] = [
     ABSORBING,
     UniformChain(4, CosineSchedule(s=0.0)),
     MarginalChain([0.4, 0.3, 0.2, 0.1], PowerSchedule()),
+    RateChain(
+        [[-1.0, 1.0, 0.0, 0.0], [0.5, -1.5, 1.0, 0.0], [0.0, 2.0, -4.0, 2.0], [0.0, 0.0, 1.0, -1.0]], CosineSchedule()
+    ),
 ]
+"""Masks, uniform noise, noise of given frequencies, and jumps to neighbours."""
 
 Kernel = Callable[[EnumeratedDenoiser, Tensor, float, float], Tensor]
 

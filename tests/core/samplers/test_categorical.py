@@ -25,7 +25,14 @@ from categorical_problems import (
 from torch import Tensor
 
 from ornstein.core import SDE, FlowSchedule, GaussianDenoiser, SeededNoise
-from ornstein.core.chains import AbsorbingChain, Chain, EnumeratedDenoiser, ScorePosterior, UniformChain
+from ornstein.core.chains import (
+    AbsorbingChain,
+    Chain,
+    DiscretisedGaussianChain,
+    EnumeratedDenoiser,
+    ScorePosterior,
+    UniformChain,
+)
 from ornstein.core.grids import UniformTime
 from ornstein.core.masking_schedules import GeometricSchedule, PowerSchedule
 from ornstein.core.samplers.base import Sampler
@@ -53,6 +60,18 @@ def test_distribution_of_samples_converges_at_order_one(chain: Chain, kernel: Ke
     for coarse, fine in itertools.pairwise(errors):  # uniform noise comes down to order one from above
         assert 0.9 < math.log2(coarse / fine) < 1.3
     assert errors[-1] < 0.01
+
+
+def test_chains_of_matrices_are_sampled_in_their_own_steps() -> None:
+    chain = DiscretisedGaussianChain(4, torch.linspace(0.02, 0.3, 128).tolist())
+    errors = [distance(chain, outcome(chain, steps, ancestral)) for steps in (32, 64, 128)]
+    for coarse, fine in itertools.pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(1, abs=0.1)
+    torch.manual_seed(0)
+    found = drawn(CategoricalAncestral(8), chain, 20_000)
+    assert surprise(found, outcome(chain, 8, ancestral), 20_000) < 4
+    with pytest.raises(ValueError, match="no rates"):
+        TauLeaping(8).sample(exact(chain), (2, 3))
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=repr)
