@@ -113,13 +113,14 @@ class CategoricalPosterior:
     def moment_divergence(self, x0: Tensor) -> Tensor:
         """The rate at ``t`` of the continuous-time bound in nats, ``(B, *N)``; see the module's text."""
         x, chain, t, believed = self.x_t, self.process, self.level.t, self.ratios
-        rates = chain.rates(x, t, believed.dtype)
+        rates = chain.rates(x, _inside(t), believed.dtype)
         true = chain.row(x0, 0.0, t, believed.dtype)
         true = true / true.gather(-1, x[..., None])
         # Where no state leads to x there is nothing to predict, and ratios may be infinite.
         live = rates > 0
         believed, true = torch.where(live, believed, 1.0), torch.where(live, true, 1.0)
-        loss = believed - torch.special.xlogy(true, believed) + torch.special.xlogy(true, true) - true
+        logged = torch.where(true > 0, believed, 1.0)
+        loss = believed - torch.special.xlogy(true, logged) + torch.special.xlogy(true, true) - true
         return (rates * loss).sum(-1)
 
 
@@ -215,8 +216,9 @@ class MaskedPosterior(CategoricalPosterior):
         return self._weighted(x0, share)
 
     def moment_divergence(self, x0: Tensor) -> Tensor:
-        share = as_tensor(self.level.alpha) / as_tensor(self.level.sigma)
-        return self._weighted(x0, share * self.process.rate(self.level.t))  # -a' / (1 - a)
+        level = self.process.level(_inside(self.level.t))
+        share = as_tensor(level.alpha) / as_tensor(level.sigma)
+        return self._weighted(x0, share * self.process.rate(level.t))  # -a' / (1 - a)
 
     def _weighted(self, x0: Tensor, weight: Tensor) -> Tensor:
         surprise = -self.log_prob(x0)
@@ -262,6 +264,11 @@ class Unmasking:
         rows = rows if self.choice is None else self.choice(rows)
         weights = (rows - rows.amax(-1, keepdim=True)).double().exp()
         return self.posterior.x_t.masked_scatter(where, draw(weights, u[where].clamp(max=1 - 2**-53)))
+
+
+def _inside(t: Time) -> Tensor:
+    """Times a little inside of [0, 1]: rates may be infinite at the ends, where what they multiply vanishes."""
+    return as_tensor(t).clamp(2.0**-40, 1 - 2.0**-40)
 
 
 def belief(x_t: Tensor, process: Chain, level: Level, logits: Tensor) -> CategoricalPosterior:

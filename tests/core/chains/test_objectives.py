@@ -114,6 +114,28 @@ def test_under_masks_score_entropy_is_the_weighted_cross_entropy() -> None:
     torch.testing.assert_close(grads[0][1], grads[1][1], rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("chain", CHAINS, ids=repr)
+@pytest.mark.parametrize("t", [0.0, 1e-12, 1e-6, 1 - 1e-6, 1 - 1e-12, 1.0])
+def test_losses_are_finite_at_the_ends_of_time(chain: Chain, t: float) -> None:
+    """For a network in float32 that is sure of nothing; with "x0" at the data, see `CategoricalBound`."""
+    for prediction in ("x0", "rest", "score"):
+        network = Table(chain.states).float()
+        network.forward = lambda x, c, net=network: net.layer(  # type: ignore[method-assign]
+            torch.cat([nn.functional.one_hot(x, chain.states).float().flatten(1), c[:, None]], 1)
+        ).reshape(len(x), 2, chain.states)
+        denoiser = CategoricalDenoiser(network, chain, prediction)  # type: ignore[arg-type]
+        x0, times = data(chain, 64), torch.full((64,), t, dtype=torch.float64)
+        for objective in (CategoricalBound(), CategoricalBound(5), TokenCrossEntropy()):
+            if prediction == "score" and (isinstance(objective, TokenCrossEntropy) or objective.steps):
+                continue  # a network's ratios need not lead back to any distribution of data
+            network.zero_grad()
+            corrupted = objective.corrupt(chain, x0, times, None, None)
+            loss = objective.judge(denoiser(corrupted.x_t, times), corrupted, None)
+            loss.mean().backward()
+            assert bool(loss.isfinite().all()), (prediction, objective)
+            assert bool(network.layer.weight.grad.isfinite().all()), (prediction, objective)
+
+
 def test_even_times_lower_the_variance() -> None:
     chain = AbsorbingChain(4, PowerSchedule())
     denoiser = EnumeratedDenoiser(chain, torch.rand(4, 4, generator=torch.Generator().manual_seed(0)))
