@@ -35,7 +35,7 @@ class RateChain(Chain):
 
     Args:
         rate_matrix: ``R`` ``(S, S)``, ``R[x, y]`` the rate from ``x`` to ``y``; rows sum to 0 to 1e-6 of their size.
-        schedule: sets the clock; by a schedule without end, ``a(1) = 0``, the data are forgotten.
+        schedule: sets the clock.
 
     Raises:
         ValueError: for a matrix that is no generator, is not reversible, or does not join all states.
