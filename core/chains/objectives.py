@@ -44,8 +44,11 @@ class CategoricalBound(_CategoricalObjective):
     """The bound on the negative log-likelihood, in continuous time or in steps; see the module's text.
 
     A sample's loss is an unbiased estimate of the whole bound (but for its prior term) from one time, divided by the
-    number of its real positions.  In continuous time and without masks, train a denoiser of "rest" or "score": one of
-    "x0" that is not quite sure of its data at the end expects infinitely many jumps, and has no finite bound.
+    number of its real positions.
+
+    In continuous time and without masks, train a denoiser of "rest" or "score": one of "x0" that is not quite sure of
+    its data at the end expects infinitely many jumps, and has no finite bound.  In steps, train one of "x0" or "rest":
+    ratios that are those of no distribution may have no finite bound there.
 
     Args:
         steps: ``T`` of the bound in steps, for times ``i / T``; None for continuous time.

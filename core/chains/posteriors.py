@@ -26,7 +26,7 @@ from .base import Chain, shaped
 from .categorical import Categorical, draw
 from .interpolating import AbsorbingChain
 
-__all__ = ["CategoricalPosterior", "Choice", "MaskedPosterior", "ScorePosterior", "Unmasking"]
+__all__ = ["CategoricalPosterior", "Choice", "MaskedKernel", "MaskedPosterior", "ScorePosterior"]
 
 Choice = Callable[[Tensor], Tensor]
 """Changes which category is drawn: logits ``(..., S)`` to logits, such as `TokenChoice`."""
@@ -207,9 +207,9 @@ class MaskedPosterior(CategoricalPosterior):
             return known.masked_scatter(masked, some)
         return self.log_probs.gather(-1, x0[..., None]).squeeze(-1)
 
-    def reverse(self, s: Time, choice: Choice | None = None) -> "Unmasking":
+    def reverse(self, s: Time, choice: Choice | None = None) -> "MaskedKernel":
         gone = as_tensor(self.process.level(s).sigma) / as_tensor(self.level.sigma)
-        return Unmasking(self, 1 - torch.where(as_tensor(self.level.sigma) > 0, gone, 0.0), choice)
+        return MaskedKernel(self, 1 - torch.where(as_tensor(self.level.sigma) > 0, gone, 0.0), choice)
 
     def step_divergence(self, x0: Tensor, s: Time) -> Tensor:
         share = torch.as_tensor(self.reverse(s).share, dtype=self.logits.dtype)
@@ -226,7 +226,7 @@ class MaskedPosterior(CategoricalPosterior):
         return torch.where(surprise > 0, surprise * shaped(weight, surprise), surprise)
 
 
-class Unmasking:
+class MaskedKernel:
     """``p(x_s | x_t)`` under an `AbsorbingChain`: each masked position shows its category with probability ``share``.
 
     Args:

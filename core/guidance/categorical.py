@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..chains import AbsorbingChain, Categorical, CategoricalPosterior, Chain, MaskedPosterior
 from ..chains.base import shaped
-from ..chains.posteriors import Choice, Unmasking, belief
+from ..chains.posteriors import Choice, MaskedKernel, belief
 from ..levels import Level
 from ..schedules import Time
 
@@ -146,10 +146,10 @@ class GuidedMaskedPosterior(MaskedPosterior):
         shown = super().ratios * self.gain.exp()[..., None]
         return shown.scatter(-1, self.x_t[..., None], 1.0)
 
-    def reverse(self, s: Time, choice: Choice | None = None) -> Unmasking:
+    def reverse(self, s: Time, choice: Choice | None = None) -> MaskedKernel:
         share = super().reverse(s).share
         spread = share.to(self.gain.device).reshape(-1, *[1] * (self.gain.ndim - 1))
-        return Unmasking(self, (spread.logit() + self.gain.double()).sigmoid(), choice)
+        return MaskedKernel(self, (spread.logit() + self.gain.double()).sigmoid(), choice)
 
     # What a position costs when its share is not the data's: the general sums.
     def step_divergence(self, x0: Tensor, s: Time) -> Tensor:

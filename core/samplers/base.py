@@ -194,7 +194,10 @@ class Sampler(ABC):
         run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
         run.keep, run.callback, run.progress = keep, callback, progress
         x = self.walk(run, x if keep is None else each(torch.mul, x, keep), clock, rows)
-        return self.final(run.posterior(x, clock[-1])) if self.denoise else x
+        if not self.denoise:
+            return x
+        out = self.final(run.posterior(x, clock[-1]))
+        return out if keep is None else each(torch.mul, out, keep)
 
     def check_process(self, process: Process) -> None:
         """Raise ``TypeError`` for a process of a kind that this sampler does not move."""

@@ -220,6 +220,15 @@ def test_given_positions_stay_and_padding_is_blank(sampler: Sampler) -> None:
     assert int(out[:, :2].max()) < 4
 
 
+def test_padding_stays_blank_when_the_last_state_is_denoised() -> None:
+    chain = UniformChain(4, PowerSchedule())
+    denoiser = EnumeratedDenoiser(chain, torch.rand(4, 4, 4, generator=torch.Generator().manual_seed(0)))
+    mask = torch.tensor([[True, False, False]]).expand(8, 3)
+    sampler = CategoricalAncestral(4, denoise=True, grid=UniformTime(stop=0.3))
+    out = sampler.sample(denoiser, (8, 3), mask=mask, seed=0)
+    assert bool((out[:, 1:] == 0).all())
+
+
 def test_token_choice_against_brute_force() -> None:
     logits = torch.randn(50, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     p = (logits / 0.7).softmax(-1)
