@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ornstein.core.evaluation import Memorisation
+from ornstein.core.optional import need
 from ornstein.domains.images.grids import grid
-from ornstein.domains.images.optional import need
 from ornstein.domains.images.pictures import to_pil
 
 __all__ = ["loss_curve", "neighbour_figure", "png", "quality_figure", "read_losses"]
@@ -104,7 +104,7 @@ def neighbour_figure(samples: Tensor, train: Tensor, copies: Memorisation, count
 
 
 def _axes(x: str, y: str) -> tuple[Any, Any]:
-    need("matplotlib", to="draw figures")
+    need("matplotlib", to="draw figures", extra="images")
     from matplotlib.figure import Figure  # no pyplot: nothing global, and no display
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained", facecolor=PAPER)

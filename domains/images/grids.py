@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core import SDE
-from ornstein.domains.images.optional import need
+from ornstein.core.optional import need
 from ornstein.domains.images.pictures import to_pil
 
 __all__ = ["grid", "noise_levels", "save_gif", "save_grid"]
@@ -80,7 +80,7 @@ def save_gif(
         milliseconds: how long a frame is shown.
         hold: how long the last one is.
     """
-    image = need("PIL.Image", to="write animations")
+    image = need("PIL.Image", to="write animations", extra="images")
     sheets = [to_pil(grid(frame, columns, scale=scale)) for frame in frames]
     if sheets[0].mode == "RGB":  # one palette for all frames, or colours would flicker
         palette = sheets[-1].quantize(256, dither=image.Dither.NONE)

@@ -32,7 +32,7 @@ from ornstein.core import (
     TableSchedule,
     Times,
 )
-from ornstein.domains.images.optional import need
+from ornstein.core.optional import need
 
 __all__ = ["DiffusersDenoiser", "ImportedSchedule", "load_pipeline", "read_scheduler", "times_of_steps"]
 

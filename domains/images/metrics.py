@@ -20,10 +20,10 @@ from ornstein.core.evaluation import (
     memorisation,
     precision_recall,
 )
+from ornstein.core.optional import need
 from ornstein.domains.images.arrays import ArrayPictures
 from ornstein.domains.images.classifier import PictureClassifier, as_floats, train_classifier
 from ornstein.domains.images.data import ImageReference
-from ornstein.domains.images.optional import need
 
 __all__ = ["ImageJudge", "LabelJudge", "RandomFeatures", "evaluate", "inception_frechet", "pixels"]
 
@@ -73,7 +73,7 @@ class LabelJudge:
     def __init__(self, data: ArrayPictures, *, limit: int = 5000, regularisation: float = 10.0) -> None:
         if data.labels is None:
             raise ValueError("the pictures have no labels to judge by; give labelled ones")
-        svm = need("sklearn.svm", to="judge labels")
+        svm = need("sklearn.svm", to="judge labels", extra="images")
         self.machine = svm.SVC(C=regularisation, kernel="rbf", gamma="scale")
         drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:limit]
         self.machine.fit(pixels(data.images[drawn]).numpy(), data.labels[drawn].numpy())

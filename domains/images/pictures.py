@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ornstein.domains.images.optional import need
+from ornstein.core.optional import need
 
 __all__ = ["Resize", "array_from_picture", "fit", "image_size", "is_picture", "open_picture", "picture_size", "to_pil"]
 
@@ -60,7 +60,7 @@ def open_picture(path: str | Path, channels: int = 3) -> np.ndarray:
     """
     with _opened(path) as picture:
         picture.load()
-        upright = need("PIL.ImageOps", to="read pictures").exif_transpose(picture)
+        upright = need("PIL.ImageOps", to="read pictures", extra="images").exif_transpose(picture)
     try:
         return array_from_picture(upright, channels)
     except ValueError as error:
@@ -80,7 +80,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """A picture file open for reading; whatever Pillow raises becomes one line that names the file."""
-    image = need("PIL.Image", to="read pictures")
+    image = need("PIL.Image", to="read pictures", extra="images")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such picture file")
     if Path(path).stat().st_size == 0:
@@ -148,7 +148,7 @@ def _grey(colour: np.ndarray) -> np.ndarray:
 
 def fit(array: np.ndarray, size: tuple[int, int], resize: Resize) -> np.ndarray:
     """Scale ``(h, w, c)`` to ``(height, width, c)`` in its own dtype, by cropping the middle or by squashing."""
-    image = need("PIL.Image", to="resize pictures")
+    image = need("PIL.Image", to="resize pictures", extra="images")
     height, width = size
     if array.shape[:2] == (height, width):
         return array
@@ -177,4 +177,6 @@ def to_pil(image: np.ndarray) -> Any:
     if image.ndim != 3 or image.shape[2] not in (1, 3):
         raise ValueError(f"a picture must have shape (height, width, 1) or (height, width, 3), got {image.shape}")
     pixels = image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    return need("PIL.Image", to="make pictures").fromarray(pixels[..., 0] if image.shape[2] == 1 else pixels)
+    return need("PIL.Image", to="make pictures", extra="images").fromarray(
+        pixels[..., 0] if image.shape[2] == 1 else pixels
+    )

@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ornstein.core.optional import need
 from ornstein.domains.images.arrays import ArrayPictures, Layout, load_arrays
 from ornstein.domains.images.augment import Augment
 from ornstein.domains.images.data import ImageData, held_out, same_kind, stratified_split
 from ornstein.domains.images.datasets import FolderPictures, PictureSet
 from ornstein.domains.images.idx import fashion_mnist_folder, read_idx_split
-from ornstein.domains.images.optional import need
 from ornstein.domains.images.pictures import Resize
 
 __all__ = ["ArrayData", "DigitsData", "FashionMNISTData", "FolderData", "IDXData", "PicturesData"]
@@ -49,7 +49,7 @@ class DigitsData(ImageData):
         self.split_seed = split_seed
 
     def pictures(self) -> tuple[ArrayPictures, ArrayPictures]:
-        digits = need("sklearn.datasets", to="load the digits").load_digits()
+        digits = need("sklearn.datasets", to="load the digits", extra="images").load_digits()
         data = ArrayPictures((digits.images / 16).astype(np.float32), digits.target)
         train, heldout = stratified_split(digits.target, 500, self.split_seed)
         return data.subset(train), data.subset(heldout)

@@ -1,0 +1,1 @@
+"""Categories as points in space: learned embeddings, noised and denoised as Gaussians."""

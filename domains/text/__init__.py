@@ -1,0 +1,1 @@
+"""Text: diffusion of tokens and of their embeddings."""
