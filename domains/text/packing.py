@@ -27,7 +27,19 @@ from torch.utils.data import Dataset
 from ornstein.core.config import near
 from ornstein.domains.text.tokenizers import Ids
 
-__all__ = ["Pack", "Packing", "Pad", "TokenRows", "TokenWindows", "Windows", "join", "pack", "packing_of", "pad"]
+__all__ = [
+    "Documents",
+    "Pack",
+    "Packing",
+    "Pad",
+    "TokenRows",
+    "TokenWindows",
+    "Windows",
+    "join",
+    "pack",
+    "packing_of",
+    "pad",
+]
 
 Batch = dict[str, Tensor]
 
