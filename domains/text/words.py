@@ -12,7 +12,7 @@ import numpy as np
 
 from ornstein.domains.text.tokenizers import Tokenizer, checked_text, listed, printable
 
-__all__ = ["WordTokenizer"]
+__all__ = ["WordTokenizer", "split_words"]
 
 JOINED = "##"  # before a piece that follows the one before it without a space, as in WordPiece
 CURRENCIES = "£$€¥"
@@ -42,6 +42,11 @@ def _pieces(unknown_symbol: str) -> re.Pattern[str]:
     # Where a piece ends depends on what follows its start alone: spaces put between pieces never change the pieces.
     inner = "(?:['’\u200c\u200d-]|(?<=\\d)[.,:](?=\\d))"
     return re.compile(f"{re.escape(unknown_symbol)}|{run}(?:{inner}{run})*|\\S")
+
+
+def split_words(text: str, unknown_symbol: str = "<unk>") -> list[str]:
+    """The words and marks of a text by the rule of `WordTokenizer`, wherever spaces stand between them."""
+    return _pieces(unknown_symbol).findall(text)
 
 
 @dataclass(frozen=True)
