@@ -7,6 +7,7 @@ objects and states. Training, sampling, saving and loading are written once, her
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -66,6 +67,8 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
     condition_dropout: Mapping[str, float]
 
     default_batch_size: ClassVar[int] = 64
+    from_data: ClassVar[tuple[str, ...]] = ()
+    """Constructor arguments that a data module knows under the same names, such as a vocabulary; see `for_data`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,6 +149,22 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
         """What to ask for where nobody says, in training's pictures and the commands; spread over classes, say."""
         return {}
 
+    def split_condition(
+        self, num: int, condition: dict[str, Tensor], *, seed: int, first: int
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """What the denoiser is told, and the mask of the states to sample: by default all conditions, and none.
+
+        Args:
+            num: samples of the batch.
+            condition: as `prepare_condition` made it, for these samples.
+            seed, first: of the run, for sizes that are drawn (`SizeDistribution.sample`).
+        """
+        return condition, None
+
+    def settle(self, state: State, mask: Tensor | None) -> State:
+        """What is kept of sampled states, where `decode` needs to know of their mask; by default the states."""
+        return state
+
     def pack(self, samples: Any) -> dict[str, np.ndarray]:
         """Samples as named arrays, the content of an ``.npz`` file; ``unpack`` reads them back."""
         if isinstance(samples, Mapping):
@@ -165,6 +184,17 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             ValueError: the domain has no demonstration.
         """
         raise ValueError(f"{cls.__name__} has no demo; 'ornstein domains' lists what is installed")
+
+    @classmethod
+    def for_data(cls: type[Self], data: Any, **options: Any) -> Self:
+        """The adapter for a data module: what it needs to know of the data (`from_data`) is asked of the module.
+
+        Args:
+            data: the data module.
+            options: further constructor arguments; they go before what the data say.
+        """
+        known = {name: getattr(data, name) for name in cls.from_data if name not in options and hasattr(data, name)}
+        return cls(**known, **options)
 
     # The verbs.
 
@@ -227,17 +257,23 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             raise ValueError(f"batch_size must be at least 1, got {size}")
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
         conditions = self.prepare_condition(num, **condition)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with self.evaluating():
             states = [
                 self._sample_batch(sampler or self.sampler, stop - start, seed, first + start, guidance, progress, part)
                 for start, stop, part in _batches(num, size, conditions)
             ]
+        return self.decode(_concatenate(states))
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """All modules in evaluation mode, and back as they were."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            yield
         finally:
             for module, training in modes:
                 module.training = training
-        return self.decode(_concatenate(states))
 
     def _sample_batch(
         self,
@@ -254,9 +290,14 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             from ornstein.core.guidance import ClassifierFreeGuidance
 
             denoiser = ClassifierFreeGuidance(denoiser, guidance)
-        condition = {name: value.to(self.device) for name, value in condition.items()}
         shape = self.state_shape(num, condition)
-        return sampler.sample(denoiser, shape, seed=seed, first=first, condition=condition or None, progress=progress)
+        condition, mask = self.split_condition(num, condition, seed=seed, first=first)
+        condition = {name: value.to(self.device) for name, value in condition.items()}
+        mask = None if mask is None else mask.to(self.device)
+        state = sampler.sample(
+            denoiser, shape, seed=seed, first=first, condition=condition or None, mask=mask, progress=progress
+        )
+        return self.settle(state, mask)
 
     # Checkpoints.
 

@@ -3,7 +3,7 @@ r"""Perturb and reverse: add noise up to a time ``t*``, then run a sampler from 
 What is finer than the noise of ``t*`` is drawn anew and what is coarser is kept, so the one operation edits (Meng et
 al. 2022, SDEdit, arXiv 2108.01073), purifies (Nie et al. 2022, DiffPure, 2205.07460) and removes noise, on any state.
 
-    x_{t*} = alpha x_0 + sigma z,        x_hat_0 = sampler from t* to 0.
+    x_{t*} ~ q(x_{t*} | x_0)  (alpha x_0 + sigma z for a Gaussian process),        x_hat_0 = sampler from t* to 0.
 
 Data of the denoiser's own distribution keep their distribution, whatever ``t*``, as far as denoiser and sampler are
 exact.  `denoise` leaves out the noise, since its argument brings it along; `invert` replaces it by the state on the
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .chains import Chain
 from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
 from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
@@ -64,7 +65,7 @@ class GridBelow(Grid):
 
 @torch.no_grad()
 def perturb_and_reverse(
-    denoiser: Denoiser,
+    denoiser: Denoiser[Any],
     x0: Tensor,
     t: float,
     sampler: Sampler,
@@ -81,7 +82,7 @@ def perturb_and_reverse(
 
     Args:
         denoiser: says what the clean data may be.
-        x0: clean states, ``(B, *event)``, float32 or wider.
+        x0: clean states, ``(B, *event)``, float32 or wider; int64 for categories.
         t: how far to go, in (0, 1]; 0 would return ``x0``.
         sampler: all of its steps are taken below ``t``, on its grid (`GridBelow`).
         seed: makes sample ``i`` a function of ``x0[i]`` and ``(seed, first + i)`` alone, noise and sampler included.
@@ -98,9 +99,14 @@ def perturb_and_reverse(
         raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
     source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
     stream = source.begin(len(x0), first)
-    level = denoiser.process.level(t)
-    real = None if mask is None else denoiser.process.expand_mask(mask)
-    x = level.alpha * x0 + level.sigma * denoiser.process.constrain(stream, real).draw(x0)
+    process = denoiser.process
+    if isinstance(process, Chain):
+        process.check_data(x0, mask)
+        x = process.marginal(x0, t).sample(stream.uniform(x0))
+    else:
+        level = process.level(t)
+        real = None if mask is None else process.expand_mask(mask)
+        x = level.alpha * x0 + level.sigma * process.constrain(stream, real).draw(x0)
     return _below(sampler, t).sample(
         denoiser,
         x.shape,
@@ -114,7 +120,9 @@ def perturb_and_reverse(
     )
 
 
-def edit(denoiser: Denoiser, x0: Tensor, strength: float = 0.5, sampler: Sampler | None = None, **run: Any) -> Tensor:
+def edit(
+    denoiser: Denoiser[Any], x0: Tensor, strength: float = 0.5, sampler: Sampler | None = None, **run: Any
+) -> Tensor:
     """Redraw what is finer than the noise at ``t = strength``: SDEdit (Meng et al. 2022, arXiv 2108.01073).
 
     Args:

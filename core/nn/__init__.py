@@ -16,6 +16,7 @@ from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
 from .patches import join_patches, split_patches
 from .positions import axial_rotation, axial_sinusoids, rotate
+from .transformer import NeighbourConvolution, TokenBlock, TokenTransformer
 from .unet import UNet
 
 __all__ = [
@@ -29,10 +30,13 @@ __all__ = [
     "EquivariantBlock",
     "LabelEmbedding",
     "Linear",
+    "NeighbourConvolution",
     "NoiseEmbedding",
     "Pointwise",
     "ResidualBlock",
     "SelfAttention",
+    "TokenBlock",
+    "TokenTransformer",
     "TransformerBlock",
     "UNet",
     "Upsample",

@@ -13,7 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch import Trainer
 
-from ornstein.core.config import constructor_parameters
+from ornstein.core.config import constructor_parameters, resolve_class
 from ornstein.core.training.data import DataModule
 from ornstein.core.training.messages import explain
 from ornstein.core.training.options import TrainingOptions
@@ -38,7 +38,7 @@ def fit(arguments: Sequence[str], adapter_class: type) -> int:
     run = options.run or _default_run(options.config)
     # The same seed, the same initial weights.
     seed_global_state(derive_seed(options.training.seed, "initialisation"))
-    objects = parser.instantiate(options)
+    objects = parser.instantiate(_told_by_data(parser, options))
     result = train(
         objects.adapter,
         objects.data,
@@ -52,19 +52,36 @@ def fit(arguments: Sequence[str], adapter_class: type) -> int:
     return 0
 
 
-def _parser(adapter_class: type) -> ArgumentParser:
+def _parser(adapter_class: type | None) -> ArgumentParser:
     parser = ArgumentParser(prog="ornstein fit", description="Train a model.", exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file with adapter, data, training and trainer")
     parser.add_argument(
         "--run", type=str, default=None, help="the run folder (default: runs/NAME of the configuration)"
     )
     parser.add_argument("--overwrite", action="store_true", help="start anew in a folder that holds a run")
-    parser.add_subclass_arguments(adapter_class, "adapter", required=True)
+    if adapter_class is not None:
+        parser.add_subclass_arguments(adapter_class, "adapter", required=True)
     parser.add_subclass_arguments(DataModule, "data", required=True)
     parser.add_class_arguments(TrainingOptions, "training")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, skip=set(MANAGED) | PYTHON_ONLY)
     parser.set_defaults({f"trainer.{name}": value for name, value in DEFAULTS.items()})
     return parser
+
+
+def _told_by_data(parser: ArgumentParser, options: Namespace) -> Namespace:
+    """The options with what the adapter wants to know of the data (`DomainAdapter.from_data`) and nobody has given."""
+    adapter = resolve_class(options.adapter.class_path)
+    arguments = options.adapter.get("init_args") or Namespace()
+    missing = [name for name in adapter.from_data if arguments.get(name) is None]
+    if missing:
+        without = _parser(None)
+        data = without.instantiate(Namespace({k: v for k, v in vars(options).items() if k != "adapter"})).data
+        options.data = data  # read once
+        for name in missing:
+            if hasattr(data, name):
+                arguments[name] = getattr(data, name)
+        options.adapter.init_args = arguments
+    return options
 
 
 def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:

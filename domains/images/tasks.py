@@ -206,9 +206,7 @@ class ImageTasks(DomainAdapter):
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
         conditions = self.prepare_condition(len(state), **condition)
         denoiser: Denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
+        with self.evaluating():
             parts = [
                 work(
                     denoiser,
@@ -219,7 +217,4 @@ class ImageTasks(DomainAdapter):
                 )
                 for first in range(0, len(state), size)
             ]
-        finally:
-            for module, training in modes:
-                module.training = training
         return torch.cat([part.cpu() for part in parts])

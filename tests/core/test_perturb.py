@@ -274,3 +274,21 @@ def test_times_out_of_range_are_named(t: float) -> None:
         perturb_and_reverse(
             three_modes(SDE(CosineSchedule())), torch.zeros(2, 2), 0.5, DDIM(5), seed=0, noise=UnitNoise(2)
         )
+
+
+def test_categories_are_masked_up_to_t_and_drawn_again():
+    """The exact denoiser keeps the distribution of its own data, whatever the time."""
+    from ornstein.core.chains import AbsorbingChain, EnumeratedDenoiser
+    from ornstein.core.masking_schedules import PowerSchedule
+    from ornstein.core.perturb import perturb_and_reverse
+    from ornstein.core.samplers import Unmasking
+
+    table = torch.rand(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    exact = EnumeratedDenoiser(AbsorbingChain(3, PowerSchedule()), table)
+    data = exact.sample(20_000, generator=torch.Generator().manual_seed(1))
+    again = perturb_and_reverse(exact, data, 0.5, Unmasking(2), seed=0)
+    kept = (again == data).double().mean()
+    # A position is masked half of the time, and drawn as it was with a probability below 1.
+    assert 0.5 < kept < 0.9
+    found = torch.bincount(again @ torch.tensor([3, 1]), minlength=9) / len(again)
+    assert 0.5 * (found - exact.table.flatten()).abs().sum() < 0.015

@@ -1,0 +1,331 @@
+r"""A transformer over sequences of tokens, of categories or of vectors, that reads both ways or from the left alone.
+
+A block is
+
+.. math:: x \leftarrow x + \mathrm{conv}(\mathrm{LN}(x)), \quad
+          x \leftarrow x + \mathrm{attention}(\mathrm{LN}(x)), \quad x \leftarrow x + \mathrm{mlp}(\mathrm{LN}(x)),
+
+with rotary positions (Su et al. 2021, arXiv 2104.09864) on normalised queries and keys (Dehghani et al. 2023, arXiv
+2302.05442, section 2.1), squared rectifiers in the two-layer network and a depthwise convolution over a few neighbours
+(both So et al. 2021, arXiv 2109.08668; there it is on queries, keys and values).  The noise level and the attributes of
+a sample are vectors that are added to every token.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .attention import head_count
+from .checks import check_fraction, check_integers, check_noise_level
+from .embeddings import LabelEmbedding, NoiseEmbedding
+from .linear import Linear, zero_init
+from .positions import axial_rotation, rotate
+
+__all__ = ["NeighbourConvolution", "TokenBlock", "TokenTransformer"]
+
+ROTARY_BASE = 1000.0
+
+
+class TokenTransformer(nn.Module):
+    """Transformer from sequences ``(B, N)`` of categories, or ``(B, N, D)`` of vectors, to ``(B, N, outputs)``.
+
+    Sequences of every length are taken.  A position sees the real positions of its own segment, and under ``causal``
+    those not after it.  The output is zero at initialisation.
+
+    Args:
+        inputs: number of categories, or length of the vectors.
+        outputs: numbers a token of the result; None for as many as ``inputs``.
+        vectors: whether the tokens are vectors.
+        estimate: for vectors, whether the network is shown a former estimate of the data beside them
+            (self-conditioning: Chen et al. 2022, arXiv 2208.04202).
+        attributes: number of values of each attribute of a sample, by name.
+        timed: whether the noise level counts; a network of masked tokens need not know it (2406.07524, section 3.5).
+        marked: whether the network is told which tokens are known (`PartlyGiven`); masks tell by themselves.
+        causal: whether a position sees none after it.
+        width: length of a token inside.
+        depth: number of blocks.
+        head_width: length of one head's queries and keys, even; divides ``width``.
+        mlp_ratio: hidden features of a block's two-layer network for each feature of a token.
+        kernel: neighbours that the convolution sees, itself included; 0 for no convolution.
+        dropout: probability with which a feature of a branch is dropped in training.
+
+    Raises:
+        ValueError: when the arguments do not fit one another, or an input of ``forward`` does not fit the network.
+
+    >>> network = TokenTransformer(30, attributes={"topic": 4}, width=32, depth=1, head_width=16)
+    >>> network(torch.tensor([[3, 29, 7]]), torch.zeros(1), topic=torch.tensor([2])).shape
+    torch.Size([1, 3, 30])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int | None = None,
+        *,
+        vectors: bool = False,
+        estimate: bool = False,
+        attributes: Mapping[str, int] | None = None,
+        timed: bool = True,
+        marked: bool = False,
+        causal: bool = False,
+        width: int = 128,
+        depth: int = 4,
+        head_width: int = 32,
+        mlp_ratio: float = 4.0,
+        kernel: int = 5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        check_integers(1, inputs=inputs, width=width, depth=depth, head_width=head_width)
+        check_integers(0, kernel=kernel)
+        check_fraction(dropout=dropout)
+        if mlp_ratio <= 0:
+            raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio!r}")
+        if estimate and not vectors:
+            raise ValueError("estimate=True is for networks of vectors: give vectors=True, or leave it out")
+        self.inputs, self.outputs, self.vectors, self.estimate = inputs, outputs, vectors, estimate
+        self.attributes = dict(attributes or {})
+        self.timed, self.marked, self.causal = timed, marked, causal
+        self.width, self.depth, self.head_width, self.mlp_ratio = width, depth, head_width, mlp_ratio
+        self.kernel, self.dropout = kernel, dropout
+        self._rotated = width // head_count(width, head_width)
+        axial_rotation((1,), self._rotated)  # raises here, rather than in forward, when a head is too narrow
+
+        self.enter = Linear(inputs * (1 + estimate), width) if vectors else nn.Embedding(inputs, width)
+        if not vectors:
+            nn.init.normal_(self.enter.weight, std=0.5)
+        self.noise = NoiseEmbedding(width) if timed else None
+        self.mark = nn.Parameter(torch.zeros(width)) if marked else None
+        self.labels = nn.ModuleDict({name: LabelEmbedding(count, width) for name, count in self.attributes.items()})
+        self.blocks = nn.ModuleList(
+            TokenBlock(width, head_width, round(mlp_ratio * width), kernel, causal, dropout) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.leave = zero_init(Linear(width, outputs or inputs))
+
+    def forward(
+        self,
+        x: Int[Tensor, "batch tokens"] | Float[Tensor, "batch tokens inputs"],
+        c: Float[Tensor, "batch"] | None = None,
+        *,
+        mask: Bool[Tensor, "batch tokens"] | None = None,
+        segments: Int[Tensor, "batch tokens"] | None = None,
+        given: Bool[Tensor, "batch tokens"] | None = None,
+        estimate: Float[Tensor, "batch tokens inputs"] | None = None,
+        **attributes: Tensor,
+    ) -> Float[Tensor, "batch tokens outputs"]:
+        """Evaluate the network.
+
+        Args:
+            x: the noisy state.
+            c: the noise level -log_snr / 8, (B,); needed if the network is ``timed``.
+            mask: True where the sequence is real; None for everywhere.
+            segments: number of the document that a token belongs to, in packed sequences; None for one.
+            given: True at tokens that are known and not noised, which a ``marked`` network is told.
+            estimate: what was thought of the data before, for a network that takes it; zero when not given.
+            attributes: values ``(B,)`` of the attributes, -1 or nothing for "not told".
+        """
+        self._check(x, c, attributes)
+        h = self._entered(x, estimate)
+        told = self._told(x, c, attributes)
+        if told is not None:
+            h = h + told[:, None]
+        if self.mark is not None and given is not None:
+            h = h + given[..., None].to(h.dtype) * self.mark
+        sight = _sight(mask, segments, self.causal)
+        rotation = axial_rotation((x.shape[1],), self._rotated, base=ROTARY_BASE, device=x.device)
+        for block in self.blocks:
+            h = block(h, rotation, sight, mask, segments)
+        return self.leave(self.norm(h))
+
+    def remember(
+        self, x: Tensor, memory: "Sequence[Seen] | None" = None, c: Tensor | None = None, **attributes: Tensor
+    ) -> tuple[Tensor, "list[Seen]"]:
+        """The answer ``(B, n, outputs)`` to the tokens ``x`` ``(B, n)`` that follow those that ``memory`` holds.
+
+        For causal networks: called with one part of a sequence after the other, it answers as ``forward`` does to all
+        of it, at the cost of the part.
+
+        Args:
+            x: the next tokens.
+            memory: what the call before returned; None at the start.
+            c, attributes: as in ``forward``, the same in each call.
+
+        Returns:
+            The answer, and the memory for the next call.
+        """
+        if not self.causal:
+            raise ValueError("remember of a network that reads both ways: expected one with causal=True")
+        self._check(x, c, attributes)
+        start, n = 0 if memory is None else memory[0].key.shape[2], x.shape[1]
+        h = self._entered(x, None)
+        told = self._told(x, c, attributes)
+        h = h if told is None else h + told[:, None]
+        angles = axial_rotation((start + n,), self._rotated, base=ROTARY_BASE, device=x.device)
+        rotation = (angles[0][start:], angles[1][start:])
+        sight = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
+        seen = []
+        for i, block in enumerate(self.blocks):
+            h, now = block.resume(h, rotation, sight, None if memory is None else memory[i])
+            seen.append(now)
+        return self.leave(self.norm(h)), seen
+
+    def _entered(self, x: Tensor, estimate: Tensor | None) -> Tensor:
+        if self.estimate:
+            x = torch.cat([x, torch.zeros_like(x) if estimate is None else estimate.to(x.dtype)], -1)
+        return self.enter(x)
+
+    def _told(self, x: Tensor, c: Tensor | None, attributes: Mapping[str, Tensor]) -> Tensor | None:
+        """The sum of the embeddings of noise level and attributes, ``(B, width)``."""
+        parts = [self.noise(c)] if self.noise is not None else []
+        for name, embed in self.labels.items():
+            value = attributes.get(name)
+            parts.append(embed(torch.full((len(x),), -1, device=x.device) if value is None else value))
+        return torch.stack(parts).sum(0) if parts else None
+
+    def _check(self, x: Tensor, c: Tensor | None, attributes: Mapping[str, Tensor]) -> None:
+        axes = "(batch, tokens, inputs)" if self.vectors else "(batch, tokens)"
+        if x.ndim != 2 + self.vectors or x.is_floating_point() != self.vectors or 0 in x.shape:
+            kind = "floating-point" if self.vectors else "int64"
+            raise ValueError(f"x of shape {tuple(x.shape)}, {x.dtype}: expected {axes}, {kind}")
+        if self.vectors and x.shape[2] != self.inputs:
+            raise ValueError(f"x has vectors of length {x.shape[2]}: expected inputs={self.inputs}")
+        if self.timed:
+            if c is None:
+                raise ValueError("c is missing: a timed network needs the noise level -log_snr / 8, (B,)")
+            check_noise_level(c, len(x))
+        for name, value in attributes.items():
+            if name not in self.attributes:
+                known = ", ".join(self.attributes) or "none"
+                raise ValueError(f"unknown condition {name!r}; the network's attributes: {known}")
+            if value.shape != (len(x),) or value.is_floating_point():
+                raise ValueError(f"{name} of shape {tuple(value.shape)}, {value.dtype}: expected ({len(x)},), int64")
+
+
+class Seen(NamedTuple):
+    """What a block keeps of the tokens it has seen: the last inputs of its convolution, keys and values."""
+
+    inputs: Tensor
+    key: Tensor
+    value: Tensor
+
+
+class TokenBlock(nn.Module):
+    """Convolution, attention and a two-layer network, each zero at initialisation; see the module's text."""
+
+    def __init__(self, width: int, head_width: int, hidden: int, kernel: int, causal: bool, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.causal = head_count(width, head_width), causal
+        self.neighbours = NeighbourConvolution(width, kernel, causal) if kernel else None
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.out = zero_init(Linear(width, width, bias=False))
+        self.inner = Linear(width, hidden, bias=False)
+        self.outer = zero_init(Linear(hidden, width, bias=False))
+        self.drop = nn.Dropout(dropout) if dropout else nn.Identity()
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens width"],
+        rotation: tuple[Tensor, Tensor],
+        sight: Tensor | None,
+        mask: Tensor | None,
+        segments: Tensor | None,
+    ) -> Float[Tensor, "batch tokens width"]:
+        if self.neighbours is not None:
+            x = x + self.drop(self.neighbours(_norm(x), mask, segments))
+        query, key, value = self._looks(_norm(x), rotation)
+        seen = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=sight, is_causal=self.causal and sight is None
+        )
+        return self._finish(x, seen)
+
+    def resume(
+        self, x: Tensor, rotation: tuple[Tensor, Tensor], sight: Tensor, before: Seen | None
+    ) -> tuple[Tensor, Seen]:
+        """The block at tokens that follow those in ``before``, and what to keep of all."""
+        inputs = _norm(x)
+        if self.neighbours is not None:
+            tail = self.neighbours.kernel - 1
+            old = inputs.new_zeros(len(x), tail, x.shape[2]) if before is None else before.inputs
+            wide = torch.cat([old, inputs], 1)
+            x = x + self.neighbours.inside(wide)
+            inputs = wide[:, wide.shape[1] - tail :]
+        query, key, value = self._looks(_norm(x), rotation)
+        if before is not None:
+            key, value = torch.cat([before.key, key], 2), torch.cat([before.value, value], 2)
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sight)
+        return self._finish(x, seen), Seen(inputs, key, value)
+
+    def _looks(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, ``(B, heads, N, d)``."""
+        query, key, value = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).split(self.heads, 2)
+        query, key = rotate(_norm(torch.cat([query, key], 2)), *rotation).chunk(2, 2)
+        return query.transpose(1, 2), key.transpose(1, 2), value.to(query.dtype).transpose(1, 2)
+
+    def _finish(self, x: Tensor, seen: Tensor) -> Tensor:
+        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
+        return x + self.drop(self.outer(torch.relu(self.inner(_norm(x))).square()))
+
+
+class NeighbourConvolution(nn.Module):
+    """A weighted sum of each token and its neighbours, feature by feature: half of them on either side, or all before.
+
+    Zero at initialisation.  Padding and tokens of another segment count as zero.
+
+    Args:
+        width: length of a token.
+        kernel: tokens that are summed.
+        causal: whether the token itself is the last of them.
+    """
+
+    def __init__(self, width: int, kernel: int, causal: bool) -> None:
+        super().__init__()
+        self.width, self.kernel, self.causal = width, kernel, causal
+        self.weight = nn.Parameter(torch.zeros(kernel, width))
+
+    def forward(
+        self, x: Float[Tensor, "batch tokens width"], mask: Tensor | None = None, segments: Tensor | None = None
+    ) -> Float[Tensor, "batch tokens width"]:
+        if mask is not None:
+            x = x * mask[..., None].to(x.dtype)
+        before = self.kernel - 1 if self.causal else self.kernel // 2
+        after, length = self.kernel - 1 - before, x.shape[1]
+        wide = nn.functional.pad(x, (0, 0, before, after))
+        if segments is None:
+            return self.inside(wide)
+        names = nn.functional.pad(segments, (before, after), value=-1)
+        taps = [wide[:, k : k + length] * (names[:, k : k + length] == segments)[..., None] for k in range(self.kernel)]
+        return torch.einsum("kbnw,kw->bnw", torch.stack(taps), self.weight.to(x.dtype))
+
+    def inside(self, wide: Float[Tensor, "batch more width"]) -> Float[Tensor, "batch tokens width"]:
+        """The sums at the ``more - kernel + 1`` places that have all their neighbours."""
+        weight = self.weight.to(wide.dtype).t()[:, None]
+        return nn.functional.conv1d(wide.transpose(1, 2), weight, groups=self.width).transpose(1, 2)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Layer norm without weights, which the maps that follow contain."""
+    return nn.functional.layer_norm(x, x.shape[-1:])
+
+
+def _sight(mask: Tensor | None, segments: Tensor | None, causal: bool) -> Tensor | None:
+    """What each position sees, ``(B, 1, N or 1, N)``, or None where it is all that ``causal`` leaves.
+
+    A position of the padding sees itself, so that softmax never meets an empty row.
+    """
+    if mask is None and segments is None:
+        return None
+    some = mask if mask is not None else segments
+    assert some is not None
+    length = some.shape[1]
+    sight = torch.ones(1, length, length, dtype=torch.bool, device=some.device)
+    if causal:
+        sight = sight.tril()
+    if segments is not None:
+        sight = sight & (segments[:, :, None] == segments[:, None, :])
+    if mask is not None:
+        sight = sight & mask[:, None, :] | torch.eye(length, dtype=torch.bool, device=some.device)
+    return sight[:, None]
