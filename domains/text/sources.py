@@ -17,6 +17,7 @@ from typing import Any
 
 from ornstein.core.config import near
 from ornstein.domains.text.data import Split, TokenData, TokenizerRecipe, split_texts
+from ornstein.domains.text.judges import E2E_PHRASES, Phrases, attribute_occurs
 from ornstein.domains.text.packing import Packing
 from ornstein.domains.text.reading import Kind, Missing, Texts, Unit, read_texts
 from ornstein.domains.text.tokenizers import Tokenizer
@@ -180,6 +181,8 @@ class E2EData(TokenData):
         sequence_to_sequence: give the facts as the source of each description; see `linearise`.
         tokenizer, length, packing, batch_size, num_workers: as in `TokenData`.
         attributes: which attributes to give, of those above.
+        stated: leave out attributes that the description does not put in words (`E2E_PHRASES`): writers left out some
+            of what they were to tell, and a model learns to do the same.
     """
 
     def __init__(
@@ -193,6 +196,7 @@ class E2EData(TokenData):
         attributes: Sequence[str] | Mapping[str, Sequence[str]] = tuple(E2E_ATTRIBUTES.values()),
         batch_size: int = 64,
         num_workers: int = 0,
+        stated: bool = True,
     ) -> None:
         super().__init__(tokenizer, length, packing, attributes, batch_size, num_workers)
         known = tuple(E2E_ATTRIBUTES.values())
@@ -201,6 +205,7 @@ class E2EData(TokenData):
         if wrong := [name for name in attributes if name not in known]:
             raise ValueError(f"attributes hold {wrong[0]!r}{near(wrong[0], known)}; E2E has {', '.join(known)}")
         self.folder, self.part, self.sequence_to_sequence = folder, part, sequence_to_sequence
+        self.stated = stated
 
     def texts(self) -> Split:
         return Split(self._read(self.part), self._read("test"))
@@ -213,8 +218,23 @@ class E2EData(TokenData):
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         attributes = {ours: [fact.get(theirs) for fact in facts] for theirs, ours in E2E_ATTRIBUTES.items()}
+        if self.stated:
+            attributes = {
+                ours: _stated(read.texts, attributes[ours], E2E_PHRASES.get(theirs))
+                for theirs, ours in E2E_ATTRIBUTES.items()
+            }
         sources = [linearise(fact) for fact in facts] if self.sequence_to_sequence else None
         return Texts(read.texts, sources, attributes, read.left_out)
+
+
+def _stated(
+    texts: Sequence[str], values: Sequence[str | None], phrases: Mapping[str, Phrases] | None
+) -> list[str | None]:
+    """The values that their texts put in words, None in the place of the others."""
+    some = [i for i, value in enumerate(values) if value is not None]
+    said = attribute_occurs([texts[i] for i in some], [str(values[i]) for i in some], phrases=phrases)
+    kept = {i for i, told in zip(some, said) if told}
+    return [value if i in kept else None for i, value in enumerate(values)]
 
 
 class ShakespeareData(TokenData):

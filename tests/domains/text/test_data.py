@@ -274,9 +274,22 @@ def test_meaning_representations():
             parse_meaning(wrong)
 
 
+def test_attributes_of_e2e_that_the_text_does_not_say_are_left_out(external_data):
+    folder = str(external_data("e2e_nlg"))
+    told, stated = (E2EData(folder, stated=flag).split.train.attributes for flag in (False, True))
+    texts = E2EData(folder).split.train.texts
+    for name in told:
+        pairs = list(zip(told[name], stated[name], strict=True))
+        assert all(after in (before, None) for before, after in pairs)
+        assert any(after is not None for _, after in pairs)
+    left_out = [i for i, value in enumerate(stated["familyFriendly"]) if value is None and told["familyFriendly"][i]]
+    assert 0 < len(left_out) < 0.5 * len(texts)
+    assert not any("family friendly" in texts[i].lower() for i in left_out if told["familyFriendly"][i] == "yes")
+
+
 def test_descriptions_of_e2e(external_data):
     folder = str(external_data("e2e_nlg"))
-    data = E2EData(folder, batch_size=16)
+    data = E2EData(folder, batch_size=16, stated=False)
     with open(f"{folder}/devset.csv", encoding="utf-8") as file:
         raw = list(csv.DictReader(file))
     assert data.report().documents == len(raw) == 4672
