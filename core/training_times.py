@@ -56,12 +56,23 @@ class StratifiedTimes(TrainingTimes):
     """Times spread evenly over a batch: ``t_i = (u + i / B) mod 1`` with one uniform ``u``; lowers the variance of
     the loss.
 
-    Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.
+    Kingma et al. 2021 (arXiv 2107.00630), appendix I.1.  With another interval than all of time the loss is the mean
+    over that (clipped schedules: Arriola et al. 2025, 2503.09573, section 5.3).
+
+    Args:
+        low, high: the interval, ``0 <= low < high <= 1``.
     """
+
+    def __init__(self, low: float = 0.0, high: float = 1.0) -> None:
+        super().__init__()
+        require(0 <= low < high <= 1, "low, high", (low, high), "0 <= low < high <= 1")
+        self.low = low
+        self.high = high
 
     def draw(self, batch: int, process: Process, generator: torch.Generator | None = None) -> Draws:
         start = _uniform(1, generator)
-        return (start + torch.arange(batch, dtype=torch.float64, device=start.device) / batch) % 1.0, 1.0
+        u = (start + torch.arange(batch, dtype=torch.float64, device=start.device) / batch) % 1.0
+        return self.low + (self.high - self.low) * u, 1.0
 
 
 class DiscreteTimes(TrainingTimes):

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from ornstein.core.objectives import Objective
+from ornstein.core.training.optimizers import MuonWithAdamW, adamw
 from ornstein.core.training.options import TrainingOptions, learning_rate_factor
 from ornstein.core.training.seeds import derive_seed, seed_global_state
 
@@ -72,15 +73,14 @@ class DiffusionModule(LightningModule):
         self.smooth_loss = None if smooth_loss is None else smooth_loss.to(self.device)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, decaying matrices and kernels only, and the schedule of the learning rate by step."""
+        """The optimiser of the options, and the schedule of the learning rate by step."""
         options = self.options
-        trainable = [parameter for parameter in self.adapter.parameters() if parameter.requires_grad]
-        groups = [
-            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
-        optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=options.betas)
+        given = (options.lr, options.betas, options.weight_decay)
+        optimizer: torch.optim.Optimizer
+        if options.optimizer == "muon":
+            optimizer = MuonWithAdamW(self.adapter, *given)
+        else:
+            optimizer = adamw((p for p in self.adapter.parameters() if p.requires_grad), *given)
         max_steps = self.trainer.max_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, options, max_steps)

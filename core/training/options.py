@@ -14,9 +14,11 @@ class TrainingOptions:
     """Optimisation and what is recorded of it.
 
     Args:
-        lr: peak learning rate of AdamW (Loshchilov and Hutter, 2019, arXiv 1711.05101).
+        optimizer: "adamw" (Loshchilov and Hutter, 2019, arXiv 1711.05101), or "muon" for matrices inside of blocks and
+            AdamW for the rest (`MuonWithAdamW`).
+        lr: peak learning rate.
         betas: AdamW's decay rates of the first and second moment.
-        weight_decay: AdamW's decay, applied to matrices and kernels, not to biases and norms.
+        weight_decay: applied to matrices and kernels, not to biases and norms.
         schedule: course of the learning rate after the warm-up, down to ``final_lr`` at the last step.
         warmup: linear warm-up; an integer counts steps, a number below 1 is a fraction of the run.
         final_lr: learning rate of the last step, as a fraction of ``lr``.
@@ -28,6 +30,7 @@ class TrainingOptions:
         validate_every: steps between validation losses, when the data module has held-out data.
     """
 
+    optimizer: Literal["adamw", "muon"] = "adamw"
     lr: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
@@ -42,6 +45,8 @@ class TrainingOptions:
     validate_every: int = 500
 
     def __post_init__(self) -> None:
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer must be 'adamw' or 'muon', got {self.optimizer!r}")
         if not self.lr > 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         if not all(0 <= beta < 1 for beta in self.betas):

@@ -180,3 +180,16 @@ def test_importance_times_take_the_ends_and_are_saved() -> None:
 def test_bad_arguments_are_named(make: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_stratified_times_of_an_interval():
+    from ornstein.core import PowerSchedule
+    from ornstein.core.chains import AbsorbingChain
+
+    chain = AbsorbingChain(3, PowerSchedule())
+    times, factor = StratifiedTimes(0.2, 0.6).draw(8, chain, torch.Generator().manual_seed(0))
+    assert factor == 1.0
+    cells = ((times.sort().values - 0.2) / 0.4 * 8).floor()
+    assert torch.equal(cells, torch.arange(8, dtype=torch.float64))
+    with pytest.raises(ValueError, match="low, high"):
+        StratifiedTimes(0.6, 0.2)
