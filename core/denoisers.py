@@ -207,6 +207,16 @@ class Denoiser(nn.Module, ABC, Generic[P]):
         """
 
 
+def self_conditioned(denoiser: nn.Module) -> bool:
+    """Whether a denoiser, or one that it steers, is to be told what it last thought of the data: the posterior mean, as
+    the condition ``estimate`` (Chen et al. 2022, arXiv 2208.04202, section 3.2).
+
+    Such a denoiser says so by an attribute ``self_conditioning``; those around it pass the condition on.
+    """
+    denoisers = (module for module in denoiser.modules() if isinstance(module, Denoiser))
+    return any(getattr(one, "self_conditioning", False) for one in denoisers)
+
+
 class NetworkDenoiser(Denoiser):
     """A denoiser made of a network and the meaning of its output.
 
@@ -254,12 +264,8 @@ class NetworkDenoiser(Denoiser):
 
     def inputs(self, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
         """What the network sees: ``c_in x_t`` and the noise level ``c``."""
-        level, d = self.process.level(t), self.sigma_data
-        shaped = level.like(x_t)
-        scale = (shaped.sigma * shaped.sigma + shaped.alpha * shaped.alpha * (d * d)) ** -0.5
-        # Variance-preserving schedules have a scale of 1 up to rounding, which is not worth a pass over the state.
-        unit = not isinstance(scale, Tensor) and abs(scale - 1) < 1e-15
-        return x_t if unit else scale * x_t, noise_level(level, x_t)
+        level = self.process.level(t)
+        return unit_scale(x_t, level, self.sigma_data), noise_level(level, x_t)
 
     def posterior(self, output: Tensor, x_t: Tensor, t: Time) -> LinearPosterior:
         """The posterior that a network's output means."""
@@ -270,6 +276,14 @@ def _dtype(network: nn.Module, x_t: Tensor) -> torch.dtype:
     """The network's own precision where it has floating-point weights, else the state's."""
     weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     return weight.dtype if weight is not None and weight.is_floating_point() else x_t.dtype
+
+
+def unit_scale(x_t: Tensor, level: Level, sigma_data: float) -> Tensor:
+    """``c_in x_t`` with ``c_in = 1 / sqrt(sigma^2 + alpha^2 sigma_data^2)``: unit variance for such data."""
+    shaped = level.like(x_t)
+    scale = (shaped.sigma * shaped.sigma + shaped.alpha * shaped.alpha * (sigma_data * sigma_data)) ** -0.5
+    # Variance-preserving schedules have a scale of 1 up to rounding, which is not worth a pass over the state.
+    return x_t if not isinstance(scale, Tensor) and abs(scale - 1) < 1e-15 else scale * x_t
 
 
 def noise_level(level: Level, x_t: Tensor) -> Tensor:

@@ -56,7 +56,8 @@ class PosteriorObjective(Objective):
     """A loss that noises each sample to one time and judges the posterior there.
 
     It is made of two parts, so that several can share one evaluation of a denoiser (`ProductObjective`): `corrupt`
-    noises, `judge` compares.
+    noises, `judge` compares.  What the condition ``given`` ``(B, N)`` names is known: it is not noised and does not
+    count.
 
     Args:
         times: at which times to train.
@@ -94,11 +95,26 @@ class PosteriorObjective(Objective):
         """Noise the data and ask the denoiser, once."""
         some = next(iter(x0.values())) if isinstance(x0, Mapping) else x0
         t, factor = self.times.draw(len(some), denoiser.process, generator)
-        real = None if mask is None else denoiser.process.expand_mask(mask)
-        corrupted = self.corrupt(denoiser.process, x0, placed(t, some.device), real, generator)
+        process = denoiser.process
+        real = None if mask is None else process.expand_mask(mask)
+        corrupted = self.corrupt(process, x0, placed(t, some.device), real, generator)
+        if (given := condition.get("given")) is not None:
+            given = process.expand_mask(given)
+            corrupted = corrupted._replace(x_t=restored(corrupted.x_t, corrupted.x0, given))
+            real = without(real, given)
         if mask is not None:
             condition = condition | {"mask": mask}
-        return Asked(denoiser(corrupted.x_t, corrupted.t, **condition), corrupted, real, t, factor)
+        return Asked(self.answer(denoiser, corrupted, generator, condition), corrupted, real, t, factor)
+
+    def answer(
+        self,
+        denoiser: Denoiser[Any],
+        corrupted: "Corrupted",
+        generator: torch.Generator | None,
+        condition: dict[str, Any],
+    ) -> Any:
+        """The posterior that is judged: the denoiser's answer to the noised data."""
+        return denoiser(corrupted.x_t, corrupted.t, **condition)
 
     def finish(self, asked: "Asked", loss: Tensor) -> Tensor:
         """Let the times learn from the loss, and weigh it by their factor."""
@@ -117,7 +133,9 @@ class Corrupted(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A denoiser's answer to noised data, the mask of their states, and the times as drawn with their factor."""
+    """A denoiser's answer to noised data, the mask of what counts of their states, and the times as drawn with their
+    factor.
+    """
 
     posterior: Any
     corrupted: Corrupted
@@ -184,7 +202,13 @@ def ask(
     generator: torch.Generator | None,
     condition: dict[str, Any],
 ) -> tuple[Tensor, Tensor, Posterior]:
-    """Noise data to the times ``(B,)`` and ask the denoiser: data and noise, zero in the padding, and the answer."""
+    """Noise data to the times ``(B,)`` and ask the denoiser: data and noise, zero in the padding, and the answer.
+
+    Raises:
+        ValueError: for the condition ``given``, of which losses of this form know nothing.
+    """
+    if condition.get("given") is not None:
+        raise ValueError("given: this loss noises all of the data; train with a PosteriorObjective, which heeds it")
     t = placed(t, x0.device)
     real = None if mask is None else denoiser.process.expand_mask(mask)
     x0, eps, x_t = noised(denoiser.process, x0, t, real, generator)
@@ -226,6 +250,32 @@ def check_data(x0: Tensor, mask: Tensor | None) -> None:
         axes = tuple(x0.shape[: max(mask.ndim, 2)])
         if mask.dtype != torch.bool or tuple(mask.shape) != axes:
             raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
+
+
+def restored(x_t: Any, x0: Any, given: Any) -> Any:
+    """Noised states with the data ``x0`` where they are ``given``: a mask ``(B, N)``, or one for each part of a state.
+
+    Raises:
+        ValueError: for a mask of another dtype or shape.
+    """
+    if isinstance(x_t, Mapping):
+        return {name: restored(value, x0[name], given.get(name)) for name, value in x_t.items()}
+    if given is None:
+        return x_t
+    if given.dtype != torch.bool or given.shape != x_t.shape[: max(given.ndim, 2)]:
+        raise ValueError(
+            f"given of shape {tuple(given.shape)}, {given.dtype}: expected {tuple(x_t.shape[:2])}, torch.bool"
+        )
+    return torch.where(given.reshape(*given.shape, *[1] * (x_t.ndim - given.ndim)), x0, x_t)
+
+
+def without(mask: Any, given: Any) -> Any:
+    """What is real, as ``mask`` says (all, if it is None), and not ``given``; likewise for the parts of a state."""
+    if isinstance(given, Mapping):
+        return {name: without(None if mask is None else mask.get(name), given[name]) for name in given}
+    if given is None:
+        return mask
+    return ~given if mask is None else mask & ~given
 
 
 def shaped_mask(mask: Tensor, like: Tensor) -> Tensor:

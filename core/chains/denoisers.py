@@ -113,8 +113,10 @@ class EnumeratedDenoiser(Denoiser[Chain]):
         """``log p_t(x)`` in nats, ``(B,)``."""
         return self._joint(x, self.process.pull(x, 0.0, t, torch.float64)).flatten(1).sum(1).log()
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> CategoricalPosterior:
-        """The exact posterior of each position; conditions are ignored, since the data do not depend on any."""
+    def forward(self, x_t: Tensor, t: Time, given: Tensor | None = None, **condition: Any) -> CategoricalPosterior:
+        """The exact posterior of each position; what is ``given`` ``(B, N)`` is evidence without noise, and other
+        conditions are ignored, since the data do not depend on any.
+        """
         chain = self.process
         if isinstance(chain, AbsorbingChain):
             # Time tells nothing, so that shown positions are evidence at a(t) = 0 too, where gaps are filled from.
@@ -123,6 +125,8 @@ class EnumeratedDenoiser(Denoiser[Chain]):
             ).double()
         else:
             likely = chain.pull(x_t, 0.0, t, torch.float64)
+            if given is not None:
+                likely = torch.where(given[..., None], torch.nn.functional.one_hot(x_t, chain.states).double(), likely)
         joint, axes = self._joint(x_t, likely), range(1, self.table.ndim + 1)
         each = torch.stack([joint.sum([a for a in axes if a != i]) if len(axes) > 1 else joint for i in axes], 1)
         logits = each.new_full((*x_t.shape, chain.states), -torch.inf)

@@ -2,6 +2,7 @@
 
 from .auto import Autoguidance
 from .categorical_classifier import CategoricalClassifierGuidance
+from .clamping import ClampedDenoiser
 from .classifier import ClassifierGuidance, LabelClassifier
 from .classifier_free import ClassifierFreeGuidance
 from .composition import FixedCondition, MixtureOfDenoisers, ProductOfDenoisers
@@ -11,6 +12,7 @@ from .thresholding import DynamicThresholding
 __all__ = [
     "Autoguidance",
     "CategoricalClassifierGuidance",
+    "ClampedDenoiser",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "DynamicThresholding",

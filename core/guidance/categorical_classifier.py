@@ -82,7 +82,7 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
         posterior = self.denoiser(x_t, t, **rest)
         if self.scale == 0:
             return posterior
-        given = {name: value for name, value in condition.items() if value is not None}
+        given = {name: value for name, value in condition.items() if value is not None and name != "estimate"}
         dtype = posterior.logits.dtype
         if self.evaluation == "exact":
             evidence = self._exact(x_t, t, given).to(dtype)

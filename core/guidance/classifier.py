@@ -49,11 +49,12 @@ class ClassifierGuidance(Denoiser):
 
     def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
         def log_probability(x: Tensor) -> Tensor:
-            value = self.classifier(x, t, **condition)
+            value = self.classifier(x, t, **told)
             if value.shape != (len(x),):
                 raise ValueError(f"classifier returned shape {tuple(value.shape)}: expected one number a sample")
             return value
 
+        told = {name: value for name, value in condition.items() if name != "estimate"}  # which is the denoiser's own
         rest = {name: value for name, value in condition.items() if name not in self.reserved}
         posterior = self.denoiser(x_t, t, **rest)
         return shifted(posterior, self.scale * gradient(log_probability, x_t))

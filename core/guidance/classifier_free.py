@@ -14,8 +14,8 @@ from .categorical import guided_posterior
 
 __all__ = ["ClassifierFreeGuidance"]
 
-# Conditions that say where data are and not what they are; they stay when the others are dropped.
-_KEPT = frozenset({"mask"})
+# Conditions that say where data are, or what was last thought of them; they stay when the others are dropped.
+_KEPT = frozenset({"mask", "given", "segments", "estimate"})
 
 
 class ClassifierFreeGuidance(Denoiser[Any]):
@@ -34,7 +34,8 @@ class ClassifierFreeGuidance(Denoiser[Any]):
     al. 2024, 2412.10193, section 3); under masks it is the beliefs, so that as many positions show as without guidance.
     See the module `categorical`.
 
-    The unconditional call leaves out the conditions, all but ``mask``.  Integer conditions (labels) become -1, "no
+    The unconditional call leaves out the conditions, all but ``mask``, ``given``, ``segments`` and ``estimate``, which
+    say where the data are and what was last thought of them.  Integer conditions (labels) become -1, "no
     label", and both calls are one batch of twice the size.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..objectives import check_data
+from ..objectives import check_data, restored, without
 from ..schedules import wide
 from ..sdes import Level
 from .events import event_dim, event_sum, keep_of
@@ -56,11 +56,20 @@ class Bound:
 
 @dataclass
 class Data:
-    """Clean data with their mask and conditions, ready to be noised."""
+    """Clean data with their mask and conditions, ready to be noised.
+
+    What the condition ``given`` ``(B, N)`` names is known: it is not noised and does not count, so that bounds are on
+    ``-log p`` of the rest given it.
+    """
 
     x0: Tensor
     mask: Tensor | None
     condition: dict[str, Any]
+
+    @property
+    def counted(self) -> Tensor | None:
+        """Where the data are real and not given, or None for all of them."""
+        return without(self.mask, self.condition.get("given"))
 
     @classmethod
     def checked(
@@ -85,18 +94,19 @@ class Data:
         return cls(x0, mask, dict(condition or {}) | ({} if mask is None else {"mask": mask}))
 
     def noised(self, level: Level, z: Tensor) -> Tensor:
-        """``alpha x_0 + sigma z``, zero in the padding."""
+        """``alpha x_0 + sigma z``, zero in the padding and ``x_0`` where it is given."""
         keep = keep_of(self.mask, self.x0)
-        return level.alpha * self.x0 + level.sigma * (z if keep is None else z * keep)
+        x_t = level.alpha * self.x0 + level.sigma * (z if keep is None else z * keep)
+        return restored(x_t, self.x0, self.condition.get("given"))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over the real coordinates of each sample, ``(B,)``, float64."""
-        return event_sum(values, self.mask)
+        """Sum over the coordinates of each sample that count, ``(B,)``, float64."""
+        return event_sum(values, self.counted)
 
     @property
     def dim(self) -> Tensor | float:
-        """Number of real coordinates."""
-        return event_dim(self.x0, self.mask)
+        """Number of coordinates that count."""
+        return event_dim(self.x0, self.counted)
 
 
 def prior_kl(data: Data, level: Level) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..chains import Chain
-from ..chains.base import spread
+from ..chains.base import check_mask, spread
 from ..denoisers import Denoiser
 from ..grids import Grid, UniformTime
 from ..noise import IndependentNoise, NoiseSource, SeededNoise
@@ -38,7 +38,7 @@ class CategoricalBoundEstimate:
         prior: ``KL(q(x_1 | x_0) || pi)``.
         diffusion: the rest.
         standard_error: Monte-Carlo error of the sum; 0 where it was computed exactly, NaN for one draw.
-        tokens: real positions of each sample.
+        tokens: positions of each sample that count: those that are real and not given.
     """
 
     prior: Tensor
@@ -115,7 +115,8 @@ class TokenBound:
             mask: ``(B, N)``, True where a position is real.
             seed: makes the estimate for sample ``i`` a function of ``(seed, i)``; short for ``SeededNoise(seed)``.
             noise: where draws come from.
-            condition: tensors for the denoiser, by name.
+            condition: tensors for the denoiser, by name; what ``given`` ``(B, N)`` names is known, is not noised and
+                does not count.
 
         Raises:
             ValueError: for data that are no categories of the chain; with ``exact`` for spaces of too many states.
@@ -125,7 +126,11 @@ class TokenBound:
         if seed is not None and noise is not None:
             raise ValueError("seed and noise were both given: expected one; a seed is short for SeededNoise(seed)")
         real = torch.ones_like(x0, dtype=torch.bool) if mask is None else spread(mask, x0.ndim).expand_as(x0)
-        job = _Job(denoiser, x0 * real, real, dict(condition or {}) | ({} if mask is None else {"mask": mask}))
+        x0, condition = x0 * real, dict(condition or {})
+        if (given := condition.get("given")) is not None:
+            check_mask(x0, given)
+            real = real & ~spread(given, x0.ndim)
+        job = _Job(denoiser, x0, real, condition | ({} if mask is None else {"mask": mask}))
         prior = job.total(chain.left(job.x0))
         if self.exact:
             diffusion = self._enumerated(job)
@@ -166,7 +171,7 @@ class TokenBound:
 
 @dataclass
 class _Job:
-    """Data with their real positions and conditions, and the terms of the bound at a time."""
+    """Data with the positions that count and conditions, and the terms of the bound at a time."""
 
     denoiser: Denoiser[Chain]
     x0: Tensor
@@ -181,11 +186,11 @@ class _Job:
         return torch.where(self.real, values, 0.0).double().flatten(1).sum(1)
 
     def moment(self, t: Tensor, u: Tensor) -> Tensor:
-        x_t = self.chain.marginal(self.x0, t).sample(u) * self.real
+        x_t = torch.where(self.real, self.chain.marginal(self.x0, t).sample(u), self.x0)
         return self.total(self.denoiser(x_t, t, **self.condition).moment_divergence(self.x0))
 
     def step(self, t: float, s: float, u: Tensor) -> Tensor:
-        x_t = self.chain.marginal(self.x0, t).sample(u) * self.real
+        x_t = torch.where(self.real, self.chain.marginal(self.x0, t).sample(u), self.x0)
         return self.total(self.denoiser(x_t, t, **self.condition).step_divergence(self.x0, s))
 
     def expected(self, t: float, s: float | None) -> Tensor:
@@ -195,8 +200,8 @@ class _Job:
         for i, x0 in enumerate(self.x0):
             likely = torch.where(self.real[i], self.chain.marginal(x0.expand_as(every), t).log_prob(every), 0.0)
             likely = likely.flatten(1).sum(1)
-            # Padding is 0 alone, and what cannot be reached is not asked about.
-            some = likely.isfinite() & ((every == 0) | self.real[i]).flatten(1).all(1)
+            # Padding is 0 alone, what is given stays, and what cannot be reached is not asked about.
+            some = likely.isfinite() & ((every == x0) | self.real[i]).flatten(1).all(1)
             x_t, weight = every[some], likely[some].exp()
             condition = {k: v[i : i + 1].expand(len(x_t), *v.shape[1:]) for k, v in self.condition.items()}
             posterior = self.denoiser(x_t, t, **condition)

@@ -48,8 +48,7 @@ class AdaptiveCount:
 
     def finish(self, run: Run, x: Tensor, t: float, s: float) -> Tensor:
         """The step from ``t`` to clean data at ``s``: the posterior mean."""
-        x = run.posterior(x, t).mean
-        x = x if run.keep is None else x * run.keep
+        x = run.held(run.posterior(x, t).mean)
         self.accepted, self.evaluations = self.accepted + 1, self.evaluations + 1
         if run.callback is not None:
             run.callback(AdaptiveStep(self.accepted - 1, self.accepted, t, s, x, x, self.evaluations, self.rejected))
@@ -174,8 +173,7 @@ class _Flow:
         if self.count.evaluations == 0:
             self.next_mean = self.latest.mean
         self.count.evaluations += 1
-        slope = self.latest.combine(math.cos(a), -math.sin(a))
-        return slope if self.run.keep is None else slope * self.run.keep
+        return self.run.still(self.latest.combine(math.cos(a), -math.sin(a)))
 
     def callback_accept_step(self, angle: Tensor, x: Tensor, length: Tensor) -> None:
         """A step from ``angle`` was accepted; its end is known when the next one is, or at the end of the run."""
@@ -194,6 +192,6 @@ class _Flow:
     def report(self, s: float, x: Tensor) -> None:
         """Tell of the latest accepted step, which ended at ``s`` with ``x`` in the scale of the angle."""
         if self.run.callback is not None:
-            x, count = x * _size(self.run.denoiser.process, s), self.count
+            x, count = self.run.held(x * _size(self.run.denoiser.process, s)), self.count
             step = AdaptiveStep(count.accepted - 1, count.accepted, self.begun, s, x, self.mean, *self.known)
             self.run.callback(step)

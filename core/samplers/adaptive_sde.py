@@ -104,8 +104,7 @@ class AdaptiveSDE(Sampler):
         ends = torch.tensor([t, s], dtype=torch.float64)
         a, b, g = (float(c) for c in posterior_coefficients(schedule, ends[:1], ends[1:]))
         posterior = run.posterior(x, t)
-        x = posterior.affine(a, b) + g * run.noise.draw(x)
-        x = x if run.keep is None else x * run.keep
+        x = run.held(posterior.affine(a, b) + g * run.noise.draw(x))
         count.evaluations, count.accepted = 1, 1
         if run.callback is not None:
             run.callback(AdaptiveStep(0, 1, t, s, x, posterior.mean, 1, 0))
@@ -121,7 +120,7 @@ class AdaptiveSDE(Sampler):
         previous, path = x, _Path(x)
         while bool((now < high).any()):
             z = run.noise.draw(x)
-            tried, noise = path.next(torch.minimum(length, high - now), z if run.keep is None else z * run.keep)
+            tried, noise = path.next(torch.minimum(length, high - now), run.still(z))
             mean, first, second_order = self._proposals(run, x, now, tried, noise)
             error = self._error(run, first, second_order, previous)
             good = (error <= 1) & (now < high)
@@ -156,7 +155,7 @@ class AdaptiveSDE(Sampler):
         posterior = run.posterior(x * broadcast(size, x), t)
         sigma = broadcast(torch.sigmoid(-log_snr).sqrt(), x)
         drift = 0.5 * sigma**2 * x - sigma * posterior.eps
-        return posterior.mean, drift if run.keep is None else drift * run.keep, sigma
+        return posterior.mean, run.still(drift), sigma
 
     def _error(self, run: Run, first: Tensor, second: Tensor, previous: Tensor) -> Tensor:
         """``E`` of each sample, ``(B,)``, over its real part."""
@@ -173,7 +172,7 @@ class AdaptiveSDE(Sampler):
         t = process.schedule.time(now).clamp(0, 1)
         size = torch.hypot(process.schedule.alpha(t), process.schedule.sigma(t))
         start = float(process.schedule.time(before.min()))
-        state, number = x * broadcast(size, x), count.accepted
+        state, number = run.held(x * broadcast(size, x)), count.accepted
         assert run.callback is not None
         step = AdaptiveStep(number - 1, number, start, float(t.max()), state, mean, count.evaluations, count.rejected)
         run.callback(step)

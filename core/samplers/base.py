@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..denoisers import Denoiser
+from ..chains import Chain
+from ..denoisers import Denoiser, self_conditioned
 from ..grids import Grid, PowerTime
 from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
 from ..process import Process, State, batch_size, each
-from ..schedules import VPSchedule
+from ..schedules import VPSchedule, require
 from ..sdes import SDE
 
 __all__ = ["LinearSampler", "SampleStep", "Sampler"]
@@ -51,7 +52,10 @@ class SampleStep:
 
 @dataclass
 class Run:
-    """What one run carries from step to step: the denoiser with its conditions, the noise and earlier values."""
+    """What one run carries from step to step: the denoiser with its conditions, the noise and earlier values.
+
+    ``given`` and ``start`` are where the state is known, shaped to choose among its numbers, and what it is there.
+    """
 
     denoiser: Denoiser[Any]
     condition: dict[str, Any]
@@ -61,6 +65,10 @@ class Run:
     keep: Any = None
     callback: Callable[[SampleStep], None] | None = None
     progress: bool = False
+    given: Any = None
+    start: Any = None
+    recalls: bool = False
+    reserved: tuple[str, ...] = ()
 
     @property
     def mask(self) -> Any:
@@ -68,16 +76,37 @@ class Run:
         return self.condition.get("mask")
 
     def posterior(self, x: Any, t: Tensor | float) -> Any:
-        """Ask the denoiser; the first answer of a step is kept for the callback."""
-        answer = self.denoiser(x, t, **self.condition)
+        """Ask the denoiser, which sees what is given as it is; the first answer of a step is kept for the callback, and
+        the mean of the last one for a denoiser that is self-conditioned.  ``reserved`` conditions are not passed on.
+        """
+        condition = self.condition
+        if self.reserved:
+            condition = {name: value for name, value in condition.items() if name not in self.reserved}
+        answer = self.denoiser(self.restore(x), t, **condition)
         if self.latest is None:
             self.latest = answer
+        if self.recalls:
+            self.condition = self.condition | {"estimate": each(Tensor.detach, answer.mean)}
         return answer
 
+    def restore(self, x: Any) -> Any:
+        """The state with what is given put back."""
+        return x if self.given is None else each(torch.where, self.given, self.start, x)
+
+    def held(self, x: Any) -> Any:
+        """The state with its padding blank and what is given put back."""
+        return self.restore(x if self.keep is None else each(torch.mul, x, self.keep))
+
+    def still(self, change: Any) -> Any:
+        """A change of the state, none in the padding and where the state is given."""
+        change = change if self.keep is None else each(torch.mul, change, self.keep)
+        return change if self.given is None else each(lambda given, v: v.masked_fill(given, 0), self.given, change)
+
     def finish(self, index: int, steps: int, t: float, s: float, x: Any) -> Any:
-        """End step ``index`` with state ``x`` at ``s``: blank what the mask leaves out, tell the callback."""
-        if self.keep is not None:
-            x = each(torch.mul, x, self.keep)
+        """End step ``index`` with state ``x`` at ``s``: blank what the mask leaves out, put back what is given, tell
+        the callback.
+        """
+        x = self.held(x)
         if self.callback is not None and self.latest is not None:
             self.callback(SampleStep(index, steps, t, s, x, self.latest.mean))
         return x
@@ -153,6 +182,7 @@ class Sampler(ABC):
         x: State | None = None,
         condition: Mapping[str, Any] | None = None,
         mask: State | None = None,
+        given: State | None = None,
         first: int = 0,
         progress: bool = False,
         callback: Callable[[SampleStep], None] | None = None,
@@ -170,6 +200,9 @@ class Sampler(ABC):
             condition: tensors for the denoiser, by name.
             mask: ``(B, N)``, True where the first event axis is real, or the same for more axes, ``(B, N, M)``; the
                 rest of the state stays zero.
+            given: ``(B, N)``, or of more axes, True where ``x`` holds clean data that are known: they stay, and the
+                denoiser is told by the condition ``given``.  What else is drawn is drawn given them as far as the
+                denoiser heeds it (exactly under an `AbsorbingChain`, whose state tells).
             first: number of the first sample, for runs in parts.
             progress: show a bar.
             callback: called after each step with a `SampleStep`.
@@ -180,24 +213,27 @@ class Sampler(ABC):
 
         Raises:
             TypeError: for a denoiser on a process of a kind that this sampler does not move.
-            ValueError: for shapes that do not fit, a state with NaN, or a seed together with a noise source.
+            ValueError: for shapes that do not fit, a state with NaN, a seed together with a noise source, ``given``
+                without ``x`` or in a process that lives in a subspace, or given data that are none.
         """
         process = denoiser.process
         self.check_process(process)
         clock, rows = self._planned(process)
         blank = process.blank(shape, _device(denoiser))
         real = None if mask is None else process.expand_mask(mask)
-        keep = None if real is None else _keep(real, blank)
+        keep, started = None if real is None else _keep(real, blank), x is not None
         stream = process.constrain(_source(seed, noise).begin(batch_size(shape), first), real)
         x = process.initial(blank, clock[0], stream) if x is None else _checked(x, blank, process)
         keep = keep if keep is None else each(lambda mask, x: mask.to(x), keep, x)
-        run = Run(denoiser, dict(condition or {}) | ({} if mask is None else {"mask": mask}), stream)
-        run.keep, run.callback, run.progress = keep, callback, progress
-        x = self.walk(run, x if keep is None else each(torch.mul, x, keep), clock, rows)
-        if not self.denoise:
-            return x
-        out = self.final(run.posterior(x, clock[-1]))
-        return out if keep is None else each(torch.mul, out, keep)
+        x = x if keep is None else each(torch.mul, x, keep)
+        told = {name: value for name, value in (("mask", mask), ("given", given)) if value is not None}
+        run = Run(denoiser, dict(condition or {}) | told, stream)
+        run.keep, run.callback, run.progress, run.recalls = keep, callback, progress, self_conditioned(denoiser)
+        if given is not None:
+            require(started, "given", "positions", "x with the clean data at them")
+            run.given, run.start = _places(given, x, process), x
+        x = self.walk(run, x, clock, rows)
+        return run.held(self.final(run.posterior(x, clock[-1]))) if self.denoise else run.held(x)
 
     def check_process(self, process: Process) -> None:
         """Raise ``TypeError`` for a process of a kind that this sampler does not move."""
@@ -241,7 +277,7 @@ class Sampler(ABC):
                 given.
             previous: for multistep methods, times and posterior means of earlier steps, the latest first; the posterior
                 noises instead for methods that follow the noise (``predicts="eps"``).  A step is not corrected.
-            condition: tensors for the denoiser, by name.
+            condition: tensors for the denoiser, by name; with ``given``, ``x`` stays as it is there.
         """
         clock = [torch.as_tensor(v, dtype=torch.float64) for v in (*(p[0] for p in reversed(previous)), t, s)]
         row = self._single_plan(denoiser.process, torch.stack(clock))[-1]
@@ -249,10 +285,12 @@ class Sampler(ABC):
         mask = None if condition.get("mask") is None else denoiser.process.expand_mask(condition["mask"])
         stream = IndependentNoise().begin(x.shape[0], 0) if noise is None else _Given(noise)
         stream = denoiser.process.constrain(stream, mask)
-        run = Run(denoiser, condition, stream, [mean for _, mean in previous])
+        run = Run(denoiser, condition, stream, [mean for _, mean in previous], recalls=self_conditioned(denoiser))
+        if condition.get("given") is not None:
+            run.given, run.start = _places(condition["given"], x, denoiser.process), x
         if torch.compiler.is_compiling():
-            return self.advance(run, x, clock[-2], clock[-1], row.unbind())
-        return self.advance(run, x, float(t), float(s), row.tolist())
+            return run.restore(self.advance(run, x, clock[-2], clock[-1], row.unbind()))
+        return run.restore(self.advance(run, x, float(t), float(s), row.tolist()))
 
     def _single_plan(self, process: Any, times: Tensor) -> Tensor:
         """The plan whose last row `step` takes."""
@@ -351,16 +389,42 @@ def _keep(mask: State, blank: State) -> State:
     """The mask, one for all parts of the state or one for each, shaped to multiply them."""
 
     def shaped(x: Tensor, mask: Tensor | None) -> Tensor:
-        if mask is None:
-            return torch.ones((), device=x.device)
-        axes = tuple(x.shape[: max(mask.ndim, 2)])
-        if mask.dtype != torch.bool or tuple(mask.shape) != axes:
-            raise ValueError(f"mask of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
-        return mask.to(x.device).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+        return torch.ones((), device=x.device) if mask is None else _shaped(mask, x, "mask")
 
-    if isinstance(blank, Mapping) and not isinstance(mask, Mapping):
-        mask = dict.fromkeys(blank, mask)
-    return each(shaped, blank, mask)
+    return each(shaped, blank, _by_part(mask, blank))
+
+
+def _shaped(mask: Tensor, x: Tensor, name: str) -> Tensor:
+    """A boolean tensor of the first axes of ``x``, in as many axes as ``x`` has."""
+    axes = tuple(x.shape[: max(mask.ndim, 2)])
+    if mask.dtype != torch.bool or tuple(mask.shape) != axes:
+        raise ValueError(f"{name} of shape {tuple(mask.shape)}, {mask.dtype}: expected {axes}, torch.bool")
+    return mask.to(x.device).reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
+
+
+def _by_part(mask: State, x: State) -> State:
+    """A mask for each part of a state, where it was one for all."""
+    return dict.fromkeys(x, mask) if isinstance(x, Mapping) and not isinstance(mask, Mapping) else mask
+
+
+def _places(given: Any, x: Any, process: Process) -> Any:
+    """Where the state is given, shaped to choose among its numbers, refused where it holds no data of the process.
+
+    Raises:
+        ValueError: for a mask of another shape or dtype, or a process whose states cannot be changed number by number.
+    """
+
+    def shaped(x: Tensor, given: Tensor | None) -> Tensor:
+        return torch.zeros((), dtype=torch.bool, device=x.device) if given is None else _shaped(given, x, "given")
+
+    for part in getattr(process, "components", {"": process}).values():
+        if not getattr(part, "whole", True):
+            raise ValueError(f"given on {part}: single numbers of a state in a subspace cannot be held")
+    given = process.expand_mask(given)
+    places = each(shaped, x, _by_part(given, x))
+    if isinstance(process, Chain):
+        process.check_data(x, given)
+    return places
 
 
 def _progress(steps: range, show: bool) -> Iterable[int]:

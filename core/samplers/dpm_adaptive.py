@@ -88,8 +88,7 @@ class DPMSolverAdaptive(Sampler):
         process = run.denoiser.process
         s = max(stop, float(process.schedule.time(torch.tensor(NOISE, dtype=torch.float64))))
         posterior, end = run.posterior(x, t), process.level(s)
-        x = posterior.combine(end.alpha, end.sigma)
-        x = x if run.keep is None else x * run.keep
+        x = run.held(posterior.combine(end.alpha, end.sigma))
         count.evaluations, count.accepted = 1, 1
         if run.callback is not None:
             run.callback(AdaptiveStep(0, 1, t, s, x, posterior.mean, 1, 0))
@@ -107,7 +106,7 @@ class DPMSolverAdaptive(Sampler):
             goal = torch.where(stop - goal < 1e-9, stop, goal)
             here, there = (schedule.time(v).clamp(0, 1) for v in (now, torch.where(now < stop, goal, stop + 1e-3)))
             mean, low, high = self._pair(run, x, here, there)
-            high = high if run.keep is None else high * run.keep
+            low, high = run.held(low), run.held(high)
             error = self._error(run, low, high, previous, broadcast(_size(schedule, there), x))
             good = (error <= 1) & (now < stop)
             keep = broadcast(good, x).bool()

@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..denoisers import Denoiser
+from ..denoisers import Denoiser, self_conditioned
 from ..grids import Times
 from ..noise import IndependentNoise
 from ..process import Process
 from ..products import ProductProcess
 from ..products.process import check_parts, check_same
-from .base import Row, Run, Sampler, _Given
+from .base import Row, Run, Sampler, _Given, _places
 
 __all__ = ["ProductSampler"]
 
@@ -139,6 +139,9 @@ class ProductSampler(Sampler):
         process = denoiser.process
         self.check_process(process)
         run = Run(denoiser, dict(condition or {}), IndependentNoise().begin(len(next(iter(x.values()))), 0))
+        run.recalls = self_conditioned(denoiser)
+        if run.condition.get("given") is not None:
+            run.given, run.start = _places(run.condition["given"], x, process), x
         masks = process.expand_mask(run.mask)
         run.noise = process.constrain(run.noise, masks)
         run.history = self._parts(run, process)
@@ -150,7 +153,7 @@ class ProductSampler(Sampler):
             if noise is not None:
                 part.noise = component.constrain(_Given(noise[part.name]), masks[part.name])
             rows.append(part.sampler._single_plan(component, times)[-1].tolist())
-        return self.advance(run, x, float(t), float(s), rows)
+        return run.restore(self.advance(run, x, float(t), float(s), rows))
 
 
 @dataclass

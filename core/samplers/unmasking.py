@@ -141,6 +141,11 @@ class Blockwise(UnmaskingOrder):
         return [*range(self.size, length, self.size), length]
 
 
+def _cuts(start: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The positions before ``start`` of the first event axis, and the others."""
+    return (slice(None), slice(start)), (slice(None), slice(start, None))
+
+
 def _places(x: Tensor) -> Tensor:
     return -torch.arange(x[0].numel(), dtype=torch.float64, device=x.device).reshape(1, *x.shape[1:]).expand(x.shape)
 
@@ -297,8 +302,8 @@ class Unmasking(CategoricalSampler):
 
     def _continued(self, run: Run, x: Tensor, t: Tensor | float, block: _Block, start: int) -> MaskedPosterior:
         """The belief about the positions from ``start`` on, with what is remembered of those before."""
-        mask = run.mask
-        before, after = ({}, {}) if mask is None else ({"mask": mask[:, :start]}, {"mask": mask[:, start:]})
+        places = {name: run.condition[name] for name in ("mask", "given") if run.condition.get(name) is not None}
+        before, after = ({name: part[cut] for name, part in places.items()} for cut in _cuts(start))
         if block.memory is None:
             block.memory = run.denoiser.remember(x[:, :start], **(run.condition | before))  # type: ignore[operator]
         answer = run.denoiser(x[:, start:], t, memory=block.memory, **(run.condition | after))
