@@ -29,6 +29,7 @@ import ornstein.core as core
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.config import class_path, from_config, to_config
 from ornstein.core.registry import load_domain
+from ornstein.core.samplers import ControlledSampler
 
 __all__ = ["EXAMPLES", "instances"]
 
@@ -70,7 +71,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.DEIS: tuple(core.DEIS(order=order) for order in (1, 2, 3, 4)),
     core.PNDM: (core.PNDM(), core.PNDM(order=2)),
     core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
-    # Samplers that are given a measurement have tests of their own, with one.
+    # Samplers that are given a measurement or a classifier have tests of their own, with one.
     core.ProductSampler: (
         core.ProductSampler(samplers={"a": core.DDPM(), "b": core.DDIM()}),
         core.ProductSampler(samplers={"a": core.DDIM(), "b": core.DPMSolver()}),
@@ -81,6 +82,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     core.Remasking: (core.Remasking(), core.Remasking(confidence=True, eta=0.5), core.Remasking(held=3)),
     core.Unmasking: (core.Unmasking(), core.Unmasking(positions=core.Blockwise(2, core.MarginFirst()))),
     **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
+    ControlledSampler: (),
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 

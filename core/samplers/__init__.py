@@ -6,6 +6,7 @@ from .ancestral import DDIM, DDPM
 from .base import LinearSampler, Sampler, SampleStep
 from .categorical import CategoricalAncestral, TauLeaping
 from .choices import TokenChoice
+from .controlled import ControlledSampler
 from .deis import DEIS, LMS
 from .dpm_adaptive import DPMSolverAdaptive
 from .dpm_solver import DPMSolver
@@ -48,6 +49,7 @@ __all__ = [
     "Blockwise",
     "CategoricalAncestral",
     "ConfidentFirst",
+    "ControlledSampler",
     "DPMSolver",
     "DPMSolverAdaptive",
     "DPMSolverSinglestep",
