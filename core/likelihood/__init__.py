@@ -7,6 +7,7 @@ from .bounds import Bound
 from .categorical import CategoricalBoundEstimate, TokenBound, enumerated_log_prob
 from .continuous import ContinuousBound
 from .discrete import VariationalBound
+from .embedded import EmbeddedBound
 from .geodesic import GeodesicLikelihood
 from .ode import ODELikelihood, ODELogProb, RoundTrip
 from .training import HybridObjective, VariationalObjective
@@ -16,6 +17,7 @@ __all__ = [
     "Bound",
     "CategoricalBoundEstimate",
     "ContinuousBound",
+    "EmbeddedBound",
     "GeodesicLikelihood",
     "HybridObjective",
     "ODELikelihood",
