@@ -1,5 +1,6 @@
 """Known parts of a state: held by every sampler, told to the denoiser, and what is drawn is drawn given them."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -43,6 +44,7 @@ from ornstein.core import (
     VESchedule,
 )
 from ornstein.core.chains import Chain
+from ornstein.core.chains.posteriors import belief
 from ornstein.core.products import IndependentDenoisers, ProductObjective
 from ornstein.core.samplers.unmasking import Blockwise, LeftToRight
 from ornstein.core.schedules import CosineSchedule
@@ -107,6 +109,24 @@ def test_every_sampler_of_categories_holds_what_is_given(sampler: Sampler, chain
     assert all((call["x"][:, 1] == 3).all() for call in denoiser.calls)
     assert all(torch.equal(call["given"], GIVEN.expand(50, 3)) for call in denoiser.calls)
     assert (out[:, 0] != out[0, 0]).any()
+
+
+def test_a_denoiser_that_reads_what_is_done_is_told_of_each_part() -> None:
+    class Reading(Told):
+        def remember(self, x: Tensor, **condition: Any) -> Tensor:
+            assert torch.equal(condition["given"], GIVEN.expand(50, 3)[:, : x.shape[1]])
+            return x
+
+        def forward(self, x_t: Tensor, t: Any, memory: Tensor | None = None, **condition: Any) -> Any:
+            assert condition["given"].shape == x_t.shape
+            whole = x_t if memory is None else torch.cat([memory, x_t], 1)
+            logits = self.inner(whole, t).logits[:, whole.shape[1] - x_t.shape[1] :]
+            return belief(x_t, self.process, self.process.level(t), logits)
+
+    sampler, x = Unmasking(3, positions=Blockwise(1), cache="prefix"), start(ABSORBING, 50, 3)
+    out = sampler.sample(Reading(exact(ABSORBING)), (50, 3), x=x, given=GIVEN.expand(50, 3), seed=0)
+    plain = dataclasses.replace(sampler, cache="none")
+    assert torch.equal(out, plain.sample(exact(ABSORBING), (50, 3), x=x, given=GIVEN.expand(50, 3), seed=0))
 
 
 @pytest.mark.parametrize(
