@@ -36,11 +36,21 @@ from .distillation import (
     TimePairs,
     progressive_distillation,
 )
+from .embedded import (
+    EmbeddedDenoiser,
+    EmbeddedObjective,
+    EmbeddedPosterior,
+    EmbeddedPrediction,
+    EmbeddingTable,
+    EnumeratedEmbeddedDenoiser,
+    SqrtSchedule,
+)
 from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
 from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import (
     Autoguidance,
     CategoricalClassifierGuidance,
+    ClampedDenoiser,
     ClassifierFreeGuidance,
     ClassifierGuidance,
     DynamicThresholding,
@@ -86,6 +96,7 @@ from .likelihood import (
     Bound,
     CategoricalBoundEstimate,
     ContinuousBound,
+    EmbeddedBound,
     GeodesicLikelihood,
     HybridObjective,
     ODELikelihood,
@@ -113,6 +124,7 @@ from .masking_schedules import GeometricSchedule, PowerSchedule
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
+from .partial import PartlyGiven
 from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
 from .process import Gaussian, Process, State
 from .products import IndependentDenoisers, ProductNetworkDenoiser, ProductObjective, ProductPosterior, ProductProcess
@@ -130,6 +142,7 @@ from .samplers import (
     Blockwise,
     CategoricalAncestral,
     ConfidentFirst,
+    ControlledSampler,
     DPMSolver,
     DPMSolverAdaptive,
     DPMSolverSinglestep,
@@ -176,7 +189,7 @@ from .schedules import (
 )
 from .score_matching import ImplicitScoreMatching, SlicedScoreMatching
 from .sdes import SDE, Level
-from .sizes import SizeDistribution
+from .sizes import SizeDistribution, size_batches
 from .symmetric import CentredSDE, SymmetricSDE
 from .training_times import (
     DiscreteTimes,
@@ -237,6 +250,7 @@ __all__ = [
     "CategoricalPrediction",
     "CentredSDE",
     "Chain",
+    "ClampedDenoiser",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
     "ClosedFormDenoiser",
@@ -246,6 +260,7 @@ __all__ = [
     "ConsistencyObjective",
     "ConsistencySampler",
     "ContinuousBound",
+    "ControlledSampler",
     "CosineSchedule",
     "DDNMPlus",
     "DPMSolver",
@@ -260,9 +275,16 @@ __all__ = [
     "EDMSampler",
     "EDMSchedule",
     "EDMWeighting",
+    "EmbeddedBound",
+    "EmbeddedDenoiser",
+    "EmbeddedObjective",
+    "EmbeddedPosterior",
+    "EmbeddedPrediction",
+    "EmbeddingTable",
     "EmpiricalDenoiser",
     "EnergyGuidance",
     "EnumeratedDenoiser",
+    "EnumeratedEmbeddedDenoiser",
     "Euler",
     "EulerMaruyama",
     "FixedCondition",
@@ -321,6 +343,7 @@ __all__ = [
     "Objective",
     "Operator",
     "Parameterisation",
+    "PartlyGiven",
     "PiGDM",
     "PoissonNoise",
     "PolynomialSchedule",
@@ -370,6 +393,7 @@ __all__ = [
     "SlicedScoreMatching",
     "SpectralOperator",
     "Sphere",
+    "SqrtSchedule",
     "State",
     "StratifiedTimes",
     "SubVPSchedule",
@@ -412,4 +436,5 @@ __all__ = [
     "posterior_sampler",
     "progressive_distillation",
     "purify",
+    "size_batches",
 ]

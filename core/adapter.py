@@ -149,22 +149,6 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
         """What to ask for where nobody says, in training's pictures and the commands; spread over classes, say."""
         return {}
 
-    def split_condition(
-        self, num: int, condition: dict[str, Tensor], *, seed: int, first: int
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What the denoiser is told, and the mask of the states to sample: by default all conditions, and none.
-
-        Args:
-            num: samples of the batch.
-            condition: as `prepare_condition` made it, for these samples.
-            seed, first: of the run, for sizes that are drawn (`SizeDistribution.sample`).
-        """
-        return condition, None
-
-    def settle(self, state: State, mask: Tensor | None) -> State:
-        """What is kept of sampled states, where `decode` needs to know of their mask; by default the states."""
-        return state
-
     def pack(self, samples: Any) -> dict[str, np.ndarray]:
         """Samples as named arrays, the content of an ``.npz`` file; ``unpack`` reads them back."""
         if isinstance(samples, Mapping):
@@ -290,14 +274,9 @@ class DomainAdapter(nn.Module, ModelHubMixin, ABC, library_name="ornstein", tags
             from ornstein.core.guidance import ClassifierFreeGuidance
 
             denoiser = ClassifierFreeGuidance(denoiser, guidance)
-        shape = self.state_shape(num, condition)
-        condition, mask = self.split_condition(num, condition, seed=seed, first=first)
         condition = {name: value.to(self.device) for name, value in condition.items()}
-        mask = None if mask is None else mask.to(self.device)
-        state = sampler.sample(
-            denoiser, shape, seed=seed, first=first, condition=condition or None, mask=mask, progress=progress
-        )
-        return self.settle(state, mask)
+        shape = self.state_shape(num, condition)
+        return sampler.sample(denoiser, shape, seed=seed, first=first, condition=condition or None, progress=progress)
 
     # Checkpoints.
 

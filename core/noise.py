@@ -14,6 +14,7 @@ is hashed to 32 bits, two samples never share a stream.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,16 +90,27 @@ class SeededNoise(NoiseSource):
 
     Args:
         seed: 0 or more.
+        numbers: of the samples, 0 or more, for runs of some among many; 0, 1, 2 ... by default.
     """
 
     seed: int
+    numbers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, (int, np.integer)) or not 0 <= self.seed < _BELOW:
             raise ValueError(f"seed={self.seed!r}: expected an integer from 0 to 2^63 - 1")
+        if self.numbers is not None and min(self.numbers, default=0) < 0:
+            raise ValueError(f"numbers hold {min(self.numbers)}: expected the numbers of samples, 0 or more")
 
     def begin(self, batch: int, first: int) -> NoiseStream:
-        return _SeededStream(self.seed, _numbers(first, batch))
+        numbers: Sequence[int] = _numbers(first, batch)
+        if self.numbers is not None:
+            if first + batch > len(self.numbers):
+                raise ValueError(
+                    f"numbers of {len(self.numbers)} samples for a run of {first} to {first + batch}: expected one each"
+                )
+            numbers = self.numbers[first : first + batch]
+        return _SeededStream(self.seed, numbers)
 
 
 def _numbers(first: int, batch: int) -> range:
@@ -115,7 +127,7 @@ def _generator(seed: int, index: int, stream: int = 0, part: int = 0) -> np.rand
 
 
 class _SeededStream(NoiseStream):
-    def __init__(self, seed: int, indices: range, part: int = 0) -> None:
+    def __init__(self, seed: int, indices: Sequence[int], part: int = 0) -> None:
         self.seed, self.indices = seed, indices
         self.generators = [_generator(seed, i, part=part) for i in indices]
 

@@ -4,7 +4,7 @@ Sizes are drawn first and the states of that size after (Satorras et al. 2021, 2
 2203.17003, section 3.3): ``p(x, N) = p(N) p(x | N)``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from .noise import SeededNoise
 from .schedules import require
 
-__all__ = ["SizeDistribution"]
+__all__ = ["SizeDistribution", "size_batches"]
 
 # Sizes must not be made of the draws that the samples of the same seed are made of.
 PART = 0x53495A45
@@ -129,3 +129,27 @@ class SizeDistribution:
         if sizes.numel() and not 0 <= int(sizes.min()) <= int(sizes.max()) <= length:
             raise ValueError(f"sizes from {int(sizes.min())} to {int(sizes.max())}: expected 0 to length={length}")
         return torch.arange(length, device=sizes.device) < sizes[:, None]
+
+
+def size_batches(
+    sizes: Int[Tensor, "num"], batch_size: int, limit: int, step: int = 16
+) -> Iterator[tuple[Tensor, int]]:
+    """Samples in batches of like sizes: the numbers of those in a batch, and the width to pad them to.
+
+    A sample's width is its own size, rounded up to a multiple of ``step`` or to ``limit``, whatever else is there, so
+    that a sample is the same in any company.
+
+    Args:
+        sizes: of the samples, 0 to ``limit``.
+        batch_size: samples a batch at most.
+        limit: the largest width.
+        step: distance of the widths.
+
+    Example:
+        >>> [(numbers.tolist(), width) for numbers, width in size_batches(torch.tensor([3, 20, 9, 1]), 2, 24)]
+        [([0, 2], 16), ([3], 16), ([1], 24)]
+    """
+    widths = (-(-sizes.clamp(min=1) // step) * step).clamp(max=limit)
+    for width in widths.unique().tolist():
+        for numbers in (widths == width).nonzero()[:, 0].split(batch_size):
+            yield numbers, width

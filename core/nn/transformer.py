@@ -169,7 +169,9 @@ class TokenTransformer(nn.Module):
         sight = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
         seen = []
         for i, block in enumerate(self.blocks):
-            h, now = block.resume(h, rotation, sight, None if memory is None else memory[i])
+            h, now = block.resume(  # type: ignore[operator]  # torch knows of no methods of its modules
+                h, rotation, sight, None if memory is None else memory[i]
+            )
             seen.append(now)
         return self.leave(self.norm(h)), seen
 

@@ -70,9 +70,10 @@ def _parser(adapter_class: type | None) -> ArgumentParser:
 
 def _told_by_data(parser: ArgumentParser, options: Namespace) -> Namespace:
     """The options with what the adapter wants to know of the data (`DomainAdapter.from_data`) and nobody has given."""
-    adapter = resolve_class(options.adapter.class_path)
+    adapter: Any = resolve_class(options.adapter.class_path)
     arguments = options.adapter.get("init_args") or Namespace()
-    missing = [name for name in adapter.from_data if arguments.get(name) is None]
+    parameters = constructor_parameters(adapter)
+    missing = [name for name in adapter.from_data if arguments.get(name) == parameters[name].default]
     if missing:
         without = _parser(None)
         data = without.instantiate(Namespace({k: v for k, v in vars(options).items() if k != "adapter"})).data

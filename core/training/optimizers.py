@@ -1,5 +1,6 @@
 """The optimisers of training: AdamW, and Muon for the matrices inside with AdamW for the rest."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,12 +26,12 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The matrices of linear layers inside of repeated blocks (``nn.ModuleList``): not the first and the last layers,
     nor embeddings, whose rows stand for something each.
     """
-    found = {}
+    found: dict[int, nn.Parameter] = {}
     for part in model.modules():
         if isinstance(part, nn.ModuleList):
             for layer in part.modules():
                 if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
-                    found[id(layer.weight)] = layer.weight
+                    found[id(layer.weight)] = layer.weight  # type: ignore[assignment]
     return list(found.values())
 
 
@@ -67,9 +68,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
     def _join(self) -> None:
         """Show the groups and the state of both as one's own, so that schedules of the learning rate reach them."""
         self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
-        self.state = {**self.muon.state, **self.adamw.state}  # type: ignore[assignment]
+        self.state = defaultdict(dict, {**self.muon.state, **self.adamw.state})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both; ``closure`` computes the loss and its gradients before."""
         loss = None
         if closure is not None:

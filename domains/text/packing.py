@@ -43,6 +43,8 @@ __all__ = [
 
 Batch = dict[str, Tensor]
 
+STEP = 16  # of the widths of batches
+
 
 @dataclass(frozen=True, eq=False)
 class TokenRows(Dataset[Batch]):
@@ -73,16 +75,23 @@ class TokenRows(Dataset[Batch]):
         return {name: value[0] for name, value in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A whole batch at once; data modules pass it on instead of stacking single rows."""
+        """A whole batch at once, as wide as its longest row needs; data modules pass it on instead of stacking rows."""
         chosen = torch.as_tensor(indices)
-        batch = {"tokens": self.tokens[chosen].long()}
+        width = self._width(chosen)
+        batch = {"tokens": self.tokens[chosen, :width].long()}
         if self.mask is not None:
-            batch["mask"] = self.mask[chosen]
+            batch["mask"] = self.mask[chosen, :width]
         if self.segments is not None:
-            batch["segments"] = self.segments[chosen].long()
+            batch["segments"] = self.segments[chosen, :width].long()
         if self.given is not None:
-            batch["given"] = self.given[chosen]
+            batch["given"] = self.given[chosen, :width]
         return {**batch, **{name: value[chosen] for name, value in self.conditions.items()}}
+
+    def _width(self, chosen: Tensor) -> int:
+        """Tokens of the longest of some rows, in steps of `STEP`, so that there are few shapes to compile."""
+        length = self.tokens.shape[1]
+        longest = length if self.mask is None else int(self.mask[chosen].sum(1).max())
+        return min(length, max(1, -(-longest // STEP)) * STEP)
 
     def sizes(self) -> Int[Tensor, "rows"]:
         """How many tokens of each row are real and not given."""

@@ -180,3 +180,15 @@ def test_samples_are_numbered_from_zero(source: NoiseSource) -> None:
 def test_bad_depth(depth: int) -> None:
     with pytest.raises(ValueError, match=f"depth={depth}"):
         BrownianNoise(0, depth)
+
+
+def test_numbered_samples_have_the_draws_of_their_numbers():
+    like = torch.empty(3, 4)
+    some, all_ = SeededNoise(5, (7, 0, 2)).begin(3, 0), SeededNoise(5).begin(8, 0)
+    whole = torch.empty(8, 4)
+    assert torch.equal(some.draw(like), all_.draw(whole)[[7, 0, 2]])
+    assert torch.equal(some.uniform(like), all_.uniform(whole)[[7, 0, 2]])
+    with pytest.raises(ValueError, match="numbers of 3 samples"):
+        SeededNoise(5, (7, 0, 2)).begin(3, 1)
+    with pytest.raises(ValueError, match="numbers hold -1"):
+        SeededNoise(5, (-1,))

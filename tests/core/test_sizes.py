@@ -94,3 +94,16 @@ def test_bad_settings_are_refused() -> None:
         sizes.sample(1, seed=0, generator=torch.Generator())
     with pytest.raises(ValueError, match="sizes holds -1"):
         sizes.log_prob(torch.tensor([-1]))
+
+
+def test_batches_of_like_sizes_hold_every_sample_once():
+    from ornstein.core.sizes import size_batches
+
+    sizes = torch.randint(0, 50, (37,), generator=torch.Generator().manual_seed(0))
+    batches = list(size_batches(sizes, 5, 45 + 5))
+    assert sorted(torch.cat([numbers for numbers, _ in batches]).tolist()) == list(range(37))
+    for numbers, width in batches:
+        assert len(numbers) <= 5
+        assert (sizes[numbers] <= width).all()
+        alone = [next(iter(size_batches(sizes[n : n + 1], 5, 50)))[1] for n in numbers.tolist()]
+        assert alone == [width] * len(numbers)
