@@ -7,6 +7,7 @@ from .classifier import ClassifierGuidance, LabelClassifier
 from .classifier_free import ClassifierFreeGuidance
 from .composition import FixedCondition, MixtureOfDenoisers, ProductOfDenoisers
 from .energy import EnergyGuidance
+from .noisy import ClassifierObjective
 from .thresholding import DynamicThresholding
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ClampedDenoiser",
     "ClassifierFreeGuidance",
     "ClassifierGuidance",
+    "ClassifierObjective",
     "DynamicThresholding",
     "EnergyGuidance",
     "FixedCondition",

@@ -104,8 +104,8 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
         place = free.flatten().nonzero()[:, 0].repeat_interleave(others)
         step = torch.arange(len(place), device=x_t.device) % others
         value = (flat.flatten()[place] + 1 + step) % self.process.states
-        found = []
-        for where, v in zip(place.split(self.chunk), value.split(self.chunk)):
+        found = [own[:0]]  # nothing, where nothing can change
+        for where, v in zip(place.split(self.chunk), value.split(self.chunk)) if len(place) else ():
             sample, position = where // flat.shape[1], where % flat.shape[1]
             changed = flat[sample].scatter(1, position[:, None], v[:, None]).reshape(-1, *x_t.shape[1:])
             given = {name: _of(sample, each, len(x_t)) for name, each in condition.items()}

@@ -120,7 +120,8 @@ class TokenTransformer(nn.Module):
         """Evaluate the network.
 
         Args:
-            x: the noisy state.
+            x: the noisy state; of categories also one-hot, or any weights of them, ``(B, N, inputs)``, which has a
+                gradient.
             c: the noise level -log_snr / 8, (B,); needed if the network is ``timed``.
             mask: True where the sequence is real; None for everywhere.
             segments: number of the document that a token belongs to, in packed sequences; None for one.
@@ -176,6 +177,8 @@ class TokenTransformer(nn.Module):
         return self.leave(self.norm(h)), seen
 
     def _entered(self, x: Tensor, estimate: Tensor | None) -> Tensor:
+        if x.is_floating_point() and not self.vectors:
+            return x @ self.enter.weight
         if self.estimate:
             x = torch.cat([x, torch.zeros_like(x) if estimate is None else estimate.to(x.dtype)], -1)
         return self.enter(x)
@@ -189,11 +192,11 @@ class TokenTransformer(nn.Module):
         return torch.stack(parts).sum(0) if parts else None
 
     def _check(self, x: Tensor, c: Tensor | None, attributes: Mapping[str, Tensor]) -> None:
-        axes = "(batch, tokens, inputs)" if self.vectors else "(batch, tokens)"
-        if x.ndim != 2 + self.vectors or x.is_floating_point() != self.vectors or 0 in x.shape:
-            kind = "floating-point" if self.vectors else "int64"
-            raise ValueError(f"x of shape {tuple(x.shape)}, {x.dtype}: expected {axes}, {kind}")
-        if self.vectors and x.shape[2] != self.inputs:
+        vectors = x.is_floating_point()
+        if x.ndim != 2 + vectors or (self.vectors and not vectors) or 0 in x.shape:
+            axes = "(batch, tokens, inputs), floating-point" if self.vectors else "(batch, tokens), int64"
+            raise ValueError(f"x of shape {tuple(x.shape)}, {x.dtype}: expected {axes}")
+        if vectors and x.shape[2] != self.inputs:
             raise ValueError(f"x has vectors of length {x.shape[2]}: expected inputs={self.inputs}")
         if self.timed:
             if c is None:

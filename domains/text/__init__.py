@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ornstein.domains.text.autoregressive import AutoregressiveText, LeftToRightSampler, NextTokenLoss
+    from ornstein.domains.text.controls import Control, TextClassifier, fit_classifier
     from ornstein.domains.text.data import DataReport, Split, TextReference, TokenData, TokenizerRecipe
     from ornstein.domains.text.diffusion import TextDiffusion
     from ornstein.domains.text.figures import draw_texts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoregressiveText",
     "CharacterTokenizer",
+    "Control",
     "DataReport",
     "E2EData",
     "LeftToRightSampler",
@@ -37,6 +39,7 @@ __all__ = [
     "ShakespeareData",
     "Split",
     "SubwordTokenizer",
+    "TextClassifier",
     "TextData",
     "TextDiffusion",
     "TextReference",
@@ -50,12 +53,14 @@ __all__ = [
     "Windows",
     "WordTokenizer",
     "draw_texts",
+    "fit_classifier",
     "least_risk",
     "read_texts",
 ]
 
 _PLACES = {
     "autoregressive": ("AutoregressiveText", "LeftToRightSampler", "NextTokenLoss"),
+    "controls": ("Control", "TextClassifier", "fit_classifier"),
     "data": ("DataReport", "Split", "TextReference", "TokenData", "TokenizerRecipe"),
     "diffusion": ("TextDiffusion",),
     "figures": ("draw_texts",),

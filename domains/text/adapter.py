@@ -197,16 +197,30 @@ class TextModel(DomainAdapter):
         """
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
-        seed = fresh(seed)
         attributes = self.prepare_condition(num, **condition)
+        return self.draw(num, self.guided(guidance), attributes, sampler, seed, batch_size, first, progress)
+
+    def draw(
+        self,
+        num: int,
+        denoiser: Any,
+        condition: Mapping[str, Tensor],
+        sampler: Any = None,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        first: int = 0,
+        progress: bool = False,
+    ) -> list[str]:
+        """Texts of a denoiser, such as a guided one, of conditions as `prepare_condition` gives them."""
+        seed, attributes = fresh(seed), dict(condition)
         lengths = attributes.pop("length", None)
         lengths = self.sizes.sample(num, seed=seed, first=first) if lengths is None else lengths
 
-        def draw(numbers: Tensor, width: int, told: dict[str, Tensor]) -> Tensor:
+        def one_batch(numbers: Tensor, width: int, told: dict[str, Tensor]) -> Tensor:
             size = lengths[numbers]
             mask = None if int(size.min()) == width else self.sizes.mask(size, width).to(self.device)
             return (sampler or self.sampler).sample(
-                self.guided(guidance),
+                denoiser,
                 self.width_shape(len(numbers), width),
                 noise=SeededNoise(seed, tuple((numbers + first).tolist())),
                 condition=told or None,
@@ -214,7 +228,7 @@ class TextModel(DomainAdapter):
                 progress=progress,
             )
 
-        return self.texts(self.by_size(lengths, draw, attributes, batch_size), lengths)
+        return self.texts(self.by_size(lengths, one_batch, attributes, batch_size), lengths)
 
     def width_shape(self, num: int, width: int) -> tuple[int, ...]:
         """The shape of ``num`` states of ``width`` tokens."""

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from ornstein.core import (
+    CategoricalClassifierGuidance,
+    ClassifierGuidance,
+    ControlledSampler,
     Denoiser,
     EmbeddedBound,
     EmbeddedDenoiser,
@@ -18,7 +21,9 @@ from ornstein.core import (
     TokenBound,
     perturb_and_reverse,
 )
+from ornstein.core.guidance.categorical_classifier import Evaluation
 from ornstein.domains.text.adapter import TextModel, fresh
+from ornstein.domains.text.controls import Control, steering
 from ornstein.domains.text.perplexity import Condition, Perplexity, weigh
 from ornstein.domains.text.reranking import least_risk
 from ornstein.domains.text.templates import Filled, Template, fill_lengths, parse_template
@@ -74,6 +79,66 @@ class TextTasks(TextModel):
     def texts(self, rows: Sequence[Tensor], lengths: Tensor) -> list[str]:
         """Strings of rows of a state, of which as many are real as ``lengths`` says."""
         return super().texts([self._as_tokens(row) for row in rows], lengths)
+
+    def control(
+        self,
+        num: int,
+        controls: Sequence[Control],
+        length: int | None = None,
+        *,
+        exact: bool = False,
+        plug_in: bool = False,
+        updates: int = 3,
+        rate: float = 0.1,
+        fluency: float = 0.01,
+        sampler: Sampler | None = None,
+        seed: int | None = None,
+        batch_size: int | None = None,
+        **attributes: Any,
+    ) -> list[str]:
+        """Texts that classifiers agree with; several controls are asked for at once, negative ones avoided.
+
+        Tokens are steered by `CategoricalClassifierGuidance`, to first order or ``exact``, embeddings by
+        `ClassifierGuidance`, or with ``plug_in`` by Diffusion-LM's updates (`ControlledSampler`).
+
+        Args:
+            num: how many.
+            controls: see `Control`; trained for this model by `fit_classifier`.
+            length: tokens; needed for tags and spans, which name tokens by their place.
+            exact: for tokens, ask the classifier about every token in every free place, and not by one gradient, which
+                knows little of what a token in the place of a mask would change.
+            plug_in: for embeddings, change the states and not what is believed.
+            updates, rate, fluency: of ``plug_in``.
+            sampler, seed, batch_size, attributes: as in ``sample``.
+
+        Raises:
+            ValueError: no controls, labels that do not fit, tags or spans without a length, ``plug_in`` for tokens,
+                ``exact`` for embeddings.
+        """
+        if not controls:
+            raise ValueError("controls is empty: expected at least one Control; sample and generate do without")
+        placed = [control for control in controls if control.classifier.target != "text"]
+        if placed and length is None:
+            raise ValueError(
+                f"length=None with {placed[0].classifier.target}: they name tokens by their place; give it"
+            )
+        if exact if self._embedded else plug_in:
+            name, moves = ("exact", "asks about tokens") if self._embedded else ("plug_in", "moves embeddings")
+            raise ValueError(f"{name}=True for kind={self.kind!r}: it {moves}; leave it out")
+        classifier = steering(controls, self.length if length is None else length)
+        chosen, denoiser = sampler or self.sampler, self.denoiser
+        if plug_in:
+            chosen = ControlledSampler(
+                chosen.steps, classifier=classifier, sampler=chosen, grid=chosen.grid, updates=updates, rate=rate,
+                fluency=fluency,
+            )  # fmt: skip
+        elif self._embedded:
+            denoiser = ClassifierGuidance(denoiser, classifier)
+        else:
+            evaluation: Evaluation = "exact" if exact else "first_order"
+            denoiser = CategoricalClassifierGuidance(denoiser, classifier, evaluation=evaluation)
+        condition = self.prepare_condition(num, length=length, **attributes)
+        return self.draw(num, denoiser, condition, chosen, seed, batch_size)
 
     # Gaps.
 
