@@ -100,6 +100,8 @@ class TokenTransformer(nn.Module):
         self.noise = NoiseEmbedding(width) if timed else None
         self.mark = nn.Parameter(torch.zeros(width)) if marked else None
         self.labels = nn.ModuleDict({name: LabelEmbedding(count, width) for name, count in self.attributes.items()})
+        for embed in self.labels.values():  # as large as tokens, or they are learned late
+            nn.init.normal_(embed.table.weight, std=0.5)
         self.blocks = nn.ModuleList(
             TokenBlock(width, head_width, round(mlp_ratio * width), kernel, causal, dropout) for _ in range(depth)
         )

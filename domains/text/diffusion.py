@@ -31,8 +31,10 @@ class TextDiffusion(TextTasks):
     Example:
         >>> from ornstein.domains.text import CharacterTokenizer
         >>> model = TextDiffusion(CharacterTokenizer("abc "), length=8)
-        >>> len(model.sample(2, seed=0)), [len(text) for text in model.generate(2, length=(3, 5), seed=0)]
-        (2, [5, 5])
+        >>> len(model.sample(2, seed=0))
+        2
+        >>> model.infill(["ab[1]"], seed=0)[0].startswith("ab")
+        True
     """
 
     def __init__(

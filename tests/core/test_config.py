@@ -75,19 +75,23 @@ def _public_classes() -> list[type]:
     bases = (Schedule, ornstein.core.Sampler, ornstein.core.Grid, ornstein.core.Weighting, ornstein.core.TrainingTimes)
     bases += (ornstein.core.Objective, SDE, EMA, training.PowerEMA, training.TrainingOptions)
     kinds = (c for c in classes if issubclass(c, bases) and not inspect.isabstract(c))
-    # A measurement and a teacher are data and models, which a configuration does not hold.
+    # A measurement, a teacher and a classifier are data and models, which a configuration does not hold.
     return sorted((c for c in kinds if not _is_given_data(c)), key=lambda c: c.__name__)
 
 
 def _is_given_data(cls: type) -> bool:
     parameters = constructor_parameters(cls)
-    return any(n in parameters and parameters[n].default is inspect.Parameter.empty for n in ("measurement", "teacher"))
+    return any(
+        n in parameters and parameters[n].default is inspect.Parameter.empty
+        for n in ("measurement", "teacher", "classifier")
+    )
 
 
 EXAMPLES = {
     "ConsistencyObjective": lambda cls: cls(ornstein.core.GridPairs()),
     "CentredSDE": lambda cls: cls(CosineSchedule()),
     "GridBelow": lambda cls: cls(0.5),
+    "PartlyGiven": lambda cls: cls(ornstein.core.DenoisingObjective()),
     "ProductObjective": lambda cls: cls({"x": ornstein.core.DenoisingObjective()}),
     "ProductSampler": lambda cls: cls(samplers={"x": ornstein.core.DDIM()}),
     "SymmetricSDE": lambda cls: cls(CosineSchedule()),
