@@ -26,11 +26,11 @@ from ornstein.core.nn import TokenTransformer
 from ornstein.core.training import EMA
 from ornstein.domains.text import AutoregressiveText, ShakespeareData, TextDiffusion
 
-LENGTH, BATCH, CALIBRATION = 128, 8, 30
+LENGTH, BATCH, CALIBRATION = 128, 16, 30
 SIZE = {"width": 192, "depth": 2, "head_width": 32, "timed": False}
 OPTIONS = {
     "optimizer": "muon",
-    "lr": 0.01,
+    "lr": 0.012,
     "schedule": "linear",
     "warmup": 50,
     "betas": (0.9, 0.98),
@@ -45,7 +45,7 @@ OPTIONS = {
 def train(model, data: ShakespeareData, steps: int, folder: Path, seed: int) -> float:
     """Processor seconds of the training of ``steps`` steps."""
     start = time.process_time()
-    model.fit(data, run=folder, max_steps=steps, seed=seed, ema=EMA(0.995), **OPTIONS)
+    model.fit(data, run=folder, max_steps=steps, seed=seed, ema=EMA(0.99), **OPTIONS)
     return time.process_time() - start
 
 

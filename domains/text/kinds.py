@@ -26,6 +26,7 @@ from ornstein.core import (
     EmbeddingTable,
     GeometricSchedule,
     Objective,
+    PartlyGiven,
     PowerSchedule,
     Process,
     Sampler,
@@ -91,9 +92,11 @@ def parts_of(
     if not isinstance(process, expected):
         names = " or ".join(cls.__name__ for cls in expected)
         raise TypeError(f"process={process!r}: a model of kind {kind!r} runs on {names}")
+    masks = isinstance(process, AbsorbingChain)  # which tell what is known; others have to learn of it
     if network is None:
-        network = TokenTransformer(process.states, attributes=attributes, timed=timed)
-    return Parts(CategoricalDenoiser(network, process, prediction, timed), CategoricalBound(), sampler)
+        network = TokenTransformer(process.states, attributes=attributes, timed=timed, marked=not masks)
+    objective: Objective = CategoricalBound() if masks else PartlyGiven(CategoricalBound())
+    return Parts(CategoricalDenoiser(network, process, prediction, timed), objective, sampler)
 
 
 def _embedded(
@@ -103,7 +106,7 @@ def _embedded(
     if not isinstance(process, SDE):
         raise TypeError(f"process={process!r}: a model of kind 'embedding' runs on an SDE")
     if network is None:
-        network = TokenTransformer(dimensions, size, vectors=True, estimate=True, attributes=attributes)
+        network = TokenTransformer(dimensions, size, vectors=True, estimate=True, attributes=attributes, marked=True)
     table = EmbeddingTable(size, dimensions)
     denoiser = EmbeddedDenoiser(network, table, process, prediction="logits", self_conditioning=True)
-    return Parts(denoiser, EmbeddedObjective.cdcd(), DPMSolver(20))
+    return Parts(denoiser, PartlyGiven(EmbeddedObjective.cdcd()), DPMSolver(20))

@@ -170,7 +170,7 @@ class TextTasks(TextModel):
         """
         parsed = [parse_template(template) for template in _listed(templates, "templates")]
         seed = fresh(seed)
-        many = [parts for parts in parsed for _ in range(candidates)]
+        many = [parts for parts in parsed for _ in range(_several(candidates))]
         numbers = SeededNoise(seed).begin(len(many), 0).child(GAPS).uniform(torch.empty(len(many), 2)).tolist()
         weights = self.sizes.counts
         filled = [
@@ -206,7 +206,7 @@ class TextTasks(TextModel):
         """
         heads = [[*ids, self.tokenizer.separator] for ids in self.tokenizer.encode_batch(_listed(sources, "sources"))]
         seed = fresh(seed)
-        heads = [head for head in heads for _ in range(candidates)]
+        heads = [head for head in heads for _ in range(_several(candidates))]
         if length is None:
             sizes = self.sizes.sample(len(heads), seed=seed).tolist()
         else:
@@ -368,6 +368,12 @@ def _listed(values: Sequence[Any], name: str) -> Sequence[Any]:
     if isinstance(values, str) or not len(values):
         raise TypeError(f"{name}={values!r}: expected a list of at least one")
     return values
+
+
+def _several(candidates: int) -> int:
+    if candidates < 1:
+        raise ValueError(f"candidates must be at least 1, got {candidates}")
+    return candidates
 
 
 def _repeated(condition: Mapping[str, Tensor], times: int) -> dict[str, Tensor]:
