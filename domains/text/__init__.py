@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ornstein.domains.text.autoregressive import AutoregressiveText, LeftToRightSampler, NextTokenLoss
-    from ornstein.domains.text.controls import Control, TextClassifier, fit_classifier
+    from ornstein.domains.text.classifiers import fit_classifier
+    from ornstein.domains.text.controls import Control, TextClassifier
     from ornstein.domains.text.data import DataReport, Split, TextReference, TokenData, TokenizerRecipe
     from ornstein.domains.text.diffusion import TextDiffusion
     from ornstein.domains.text.figures import draw_texts
@@ -60,7 +61,8 @@ __all__ = [
 
 _PLACES = {
     "autoregressive": ("AutoregressiveText", "LeftToRightSampler", "NextTokenLoss"),
-    "controls": ("Control", "TextClassifier", "fit_classifier"),
+    "classifiers": ("fit_classifier",),
+    "controls": ("Control", "TextClassifier"),
     "data": ("DataReport", "Split", "TextReference", "TokenData", "TokenizerRecipe"),
     "diffusion": ("TextDiffusion",),
     "figures": ("draw_texts",),

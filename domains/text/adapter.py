@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 from ornstein.core import ClassifierFreeGuidance, SeededNoise, SizeDistribution, size_batches
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.config import near
-from ornstein.domains.text.data import RESERVED, TextReference
 from ornstein.domains.text.figures import draw_texts
-from ornstein.domains.text.judges import judge_texts
+from ornstein.domains.text.packing import RESERVED
 from ornstein.domains.text.tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from ornstein.domains.text.data import TextReference
 
 __all__ = ["TextModel", "fresh"]
 
@@ -303,12 +305,14 @@ class TextModel(DomainAdapter):
         """The values of each attribute in turn."""
         return {name: [i % len(values) for i in range(num)] for name, values in self.attributes.items()}
 
-    def evaluate(self, samples: Any, reference: TextReference) -> dict[str, float]:
+    def evaluate(self, samples: Any, reference: "TextReference") -> dict[str, float]:
         """Measures of texts against real ones; see `ornstein.domains.text.judges.judge_texts`.
 
         Args:
             samples: texts, or a dict of them as ``"samples"`` and the attributes asked for.
             reference: the data module's ``reference()``.
         """
+        from ornstein.domains.text.judges import judge_texts
+
         texts = samples["samples"] if isinstance(samples, Mapping) else samples
         return judge_texts(texts, reference.heldout, reference.train)

@@ -10,7 +10,7 @@ import torch
 from ornstein.core.config import near
 from ornstein.core.sizes import SizeDistribution
 from ornstein.core.training.data import DataModule
-from ornstein.domains.text.packing import Documents, Packing, TokenRows, TokenWindows, packing_of
+from ornstein.domains.text.packing import RESERVED, Documents, Packing, TokenRows, TokenWindows, packing_of
 from ornstein.domains.text.pretrained import SubwordTokenizer
 from ornstein.domains.text.reading import Texts
 from ornstein.domains.text.tokenizers import CharacterTokenizer, Tokenizer, numbered
@@ -20,8 +20,6 @@ __all__ = ["DataReport", "Split", "TextReference", "TokenData", "TokenizerRecipe
 
 Kind = Literal["character", "word", "bpe", "wordpiece", "unigram"]
 
-# Names of the batch itself, which no attribute may have.
-RESERVED = ("tokens", "mask", "segments", "given")
 # Texts that are encoded between two conversions to arrays: lists of Python numbers take eight times the memory.
 CHUNK = 1024
 

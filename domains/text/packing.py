@@ -44,6 +44,7 @@ __all__ = [
 Batch = dict[str, Tensor]
 
 STEP = 16  # of the widths of batches
+RESERVED = ("tokens", "mask", "segments", "given")  # names of the batch itself, which no attribute may have
 
 
 @dataclass(frozen=True, eq=False)

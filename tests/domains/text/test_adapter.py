@@ -1,6 +1,8 @@
 """`TextDiffusion` and `AutoregressiveText`: tokens, conditions, tasks, files, and errors at the boundary."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -285,3 +287,9 @@ def test_encode_takes_batches_and_strings():
 def test_bad_input_is_refused_by_name(call, error, message):
     with pytest.raises(error, match=message):
         call(small())
+
+
+def test_finding_the_domain_loads_nothing_heavy():
+    code = "import sys, ornstein.domains.text as t; t.TextDiffusion; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"lightning", "transformers", "tokenizers", "pandas", "matplotlib", "sklearn"} & set(loaded)
