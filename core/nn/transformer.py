@@ -99,9 +99,11 @@ class TokenTransformer(nn.Module):
             nn.init.normal_(self.enter.weight, std=0.5)
         self.noise = NoiseEmbedding(width) if timed else None
         self.mark = nn.Parameter(torch.zeros(width)) if marked else None
-        self.labels = nn.ModuleDict({name: LabelEmbedding(count, width) for name, count in self.attributes.items()})
-        for embed in self.labels.values():  # as large as tokens, or they are learned late
-            nn.init.normal_(embed.table.weight, std=0.5)
+        self.labels = nn.ModuleDict()
+        for name, count in self.attributes.items():
+            embed = LabelEmbedding(count, width)
+            nn.init.normal_(embed.table.weight, std=0.5)  # as large as tokens, or they are learned late
+            self.labels[name] = embed
         self.blocks = nn.ModuleList(
             TokenBlock(width, head_width, round(mlp_ratio * width), kernel, causal, dropout) for _ in range(depth)
         )
