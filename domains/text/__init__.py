@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ornstein.domains.text.autoregressive import AutoregressiveText, LeftToRightSampler, NextTokenLoss
+    from ornstein.domains.text.backbones import EncoderNetwork
     from ornstein.domains.text.classifiers import fit_classifier
     from ornstein.domains.text.controls import Control, TextClassifier
     from ornstein.domains.text.data import DataReport, Split, TextReference, TokenData, TokenizerRecipe
@@ -30,6 +31,7 @@ __all__ = [
     "Control",
     "DataReport",
     "E2EData",
+    "EncoderNetwork",
     "LeftToRightSampler",
     "NextTokenLoss",
     "Pack",
@@ -61,6 +63,7 @@ __all__ = [
 
 _PLACES = {
     "autoregressive": ("AutoregressiveText", "LeftToRightSampler", "NextTokenLoss"),
+    "backbones": ("EncoderNetwork",),
     "classifiers": ("fit_classifier",),
     "controls": ("Control", "TextClassifier"),
     "data": ("DataReport", "Split", "TextReference", "TokenData", "TokenizerRecipe"),
