@@ -270,8 +270,8 @@ class TokenBlock(nn.Module):
 
     def _looks(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``(B, heads, N, d)``."""
-        query, key, value = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).split(self.heads, 2)
-        query, key = rotate(_norm(torch.cat([query, key], 2)), *rotation).chunk(2, 2)
+        looks, value = self.qkv(x).unflatten(-1, (3 * self.heads, -1)).split([2 * self.heads, self.heads], 2)
+        query, key = rotate(_norm(looks), *rotation).chunk(2, 2)
         return query.transpose(1, 2), key.transpose(1, 2), value.to(query.dtype).transpose(1, 2)
 
     def _finish(self, x: Tensor, seen: Tensor) -> Tensor:
