@@ -293,6 +293,8 @@ class NeighbourConvolution(nn.Module):
     def __init__(self, width: int, kernel: int, causal: bool) -> None:
         super().__init__()
         self.width, self.kernel, self.causal = width, kernel, causal
+        self.before = kernel - 1 if causal else kernel // 2
+        self.after = kernel - 1 - self.before
         self.weight = nn.Parameter(torch.zeros(kernel, width))
 
     def forward(
@@ -300,19 +302,22 @@ class NeighbourConvolution(nn.Module):
     ) -> Float[Tensor, "batch tokens width"]:
         if mask is not None:
             x = x * mask[..., None].to(x.dtype)
-        before = self.kernel - 1 if self.causal else self.kernel // 2
-        after, length = self.kernel - 1 - before, x.shape[1]
-        wide = nn.functional.pad(x, (0, 0, before, after))
         if segments is None:
-            return self.inside(wide)
-        names = nn.functional.pad(segments, (before, after), value=-1)
+            return self.inside(x, self.before, self.after)
+        wide = nn.functional.pad(x, (0, 0, self.before, self.after))
+        names = nn.functional.pad(segments, (self.before, self.after), value=-1)
+        length = x.shape[1]
         taps = [wide[:, k : k + length] * (names[:, k : k + length] == segments)[..., None] for k in range(self.kernel)]
         return torch.einsum("kbnw,kw->bnw", torch.stack(taps), self.weight.to(x.dtype))
 
-    def inside(self, wide: Float[Tensor, "batch more width"]) -> Float[Tensor, "batch tokens width"]:
-        """The sums at the ``more - kernel + 1`` places that have all their neighbours."""
-        weight = self.weight.to(wide.dtype).t()[:, None]
-        return nn.functional.conv1d(wide.transpose(1, 2), weight, groups=self.width).transpose(1, 2)
+    def inside(
+        self, x: Float[Tensor, "batch more width"], before: int = 0, after: int = 0
+    ) -> Float[Tensor, "batch tokens width"]:
+        """The sums at the places that have all their neighbours, with zeros ``before`` and ``after`` the tokens."""
+        weight, both = self.weight.to(x.dtype).t()[:, None], max(before, after)
+        # Zeros on both sides are the convolution's own, which saves a copy; the sums too many are left out.
+        sums = nn.functional.conv1d(x.transpose(1, 2), weight, padding=both, groups=self.width).transpose(1, 2)
+        return sums[:, both - before : sums.shape[1] - (both - after)]
 
 
 def _norm(x: Tensor) -> Tensor:
