@@ -180,7 +180,6 @@ def fitting(steps: int, seed: int, decay: float) -> dict[str, Any]:
         "seed": seed,
         "ema": EMA(decay),
         "lr": 2e-3,
-        "sample_every": 0,
         "validate_every": steps,
         "checkpoint_every": steps,
         "accelerator": "cpu",
@@ -204,7 +203,7 @@ def trained(name: str, data: DigitsData, settings: Settings, seed: int, run: Pat
         **fitting(settings.autoencoder, seed, 0.99),
     )
     model = latent_model(autoencoder, pictures)
-    model.fit(data, run=run / name, **fitting(getattr(settings, name), seed, 0.998))
+    model.fit(data, run=run / name, sample_every=0, **fitting(getattr(settings, name), seed, 0.998))
     return model
 
 

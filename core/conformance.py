@@ -518,7 +518,7 @@ def test_adapter_samples_do_not_depend_on_the_batch(adapter: DomainAdapter) -> N
     together = _draw(adapter, 5)
     _assert_same(together, _draw(adapter, 5, batch_size=1))
     _assert_same({name: value[3:] for name, value in together.items()}, _draw(adapter, 2, first=3))
-    assert any((value[0] != value[1]).any() for value in together.values())
+    assert any(np.any(value[0] != value[1]) for value in together.values())
 
 
 def test_adapter_packs_and_unpacks(adapter: DomainAdapter) -> None:

@@ -177,6 +177,13 @@ class TextModel(DomainAdapter):
             return [-1 if one is None else self._numbers(name, one) for one in value]
         return value
 
+    def example_batch(self, num: int) -> dict[str, Tensor]:
+        """A batch of random tokens with all attributes, as a data module would give it, for the conformance suite."""
+        generator = torch.Generator().manual_seed(0)
+        tokens = torch.randint(self.tokenizer.size, (num, self.length), generator=generator)
+        numbers = {name: torch.arange(num) % size for name, size in self.attribute_sizes.items()}
+        return {"tokens": tokens, **numbers}
+
     # Sampling.
 
     def sample(
