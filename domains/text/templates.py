@@ -72,15 +72,15 @@ def fill_lengths(
 
     Args:
         parts: of a template.
-        tokenizer: of the strings; a string that goes on after a gap is encoded by itself.
+        tokenizer: of the strings; each is encoded by itself, as what goes on after a gap where it follows one.
         weights: how often a text has ``0, 1, 2, ...`` tokens.
         length: tokens of the longest text.
         u: two uniform numbers, for the length and for its parting.
 
     Raises:
-        ValueError: a text that is too long with its gaps.
+        ValueError: a text that is too long with its gaps, or holds what the tokenizer does not know.
     """
-    ids = [tokenizer.encode(part) if isinstance(part, str) else part for part in parts]
+    ids = [_known(tokenizer, part, i > 0) if isinstance(part, str) else part for i, part in enumerate(parts)]
     free = sum(part is None for part in ids)
     known = sum(len(part) if isinstance(part, list) else part or 0 for part in ids)
     if known + free > length:
@@ -97,6 +97,18 @@ def fill_lengths(
         tokens += part if isinstance(part, list) else [0] * gap
         given += [isinstance(part, list)] * (len(part) if isinstance(part, list) else gap)
     return Filled(torch.tensor(tokens, dtype=torch.int64), torch.tensor(given, dtype=torch.bool))
+
+
+def _known(tokenizer: Tokenizer, part: str, goes_on: bool) -> list[int]:
+    """The tokens of a part; behind a word, if it goes on after a gap, since a comma there is another token."""
+    ids = tokenizer.encode(part)
+    if goes_on and not part[:1].isspace():
+        anchor = next(i for i in range(tokenizer.size) if tokenizer.decode([i]).isalnum())
+        together = tokenizer.encode(tokenizer.decode([anchor]) + part)
+        ids = together[1:] if together[:1] == [anchor] else ids
+    if tokenizer.unknown is not None and tokenizer.unknown in ids:
+        raise ValueError(f"{part!r} holds a word that the tokenizer does not know, so that it could not stay as it is")
+    return ids
 
 
 def _pick(weights: Sequence[float], u: float) -> int:

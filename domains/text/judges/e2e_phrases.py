@@ -109,4 +109,4 @@ E2E_PHRASES: dict[str, dict[str, Phrases]] = {
         "Japanese": Phrases(("Japanese", "sushi")),
     },
 }  # fmt: skip
-"""Attribute, value, phrases: ``attribute_occurs(texts, values, phrases=E2E_PHRASES["familyFriendly"])``."""
+"""Phrases by attribute and value, as in ``attribute_occurs(texts, values, phrases=E2E_PHRASES["familyFriendly"])``."""

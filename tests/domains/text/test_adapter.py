@@ -11,7 +11,7 @@ import torch
 from ornstein.core import AbsorbingChain, EnumeratedDenoiser, PowerSchedule, TokenBound
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.nn import TokenTransformer
-from ornstein.domains.text import AutoregressiveText, CharacterTokenizer, Pad, TextData, TextDiffusion
+from ornstein.domains.text import AutoregressiveText, CharacterTokenizer, Pad, TextData, TextDiffusion, WordTokenizer
 from ornstein.domains.text.kinds import KINDS
 
 TOKENIZER = CharacterTokenizer("abc ")
@@ -293,3 +293,12 @@ def test_finding_the_domain_loads_nothing_heavy():
     code = "import sys, ornstein.domains.text as t; t.TextDiffusion; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"lightning", "transformers", "tokenizers", "pandas", "matplotlib", "sklearn"} & set(loaded)
+
+
+def test_what_goes_on_after_a_gap_is_encoded_as_such():
+    tokenizer = WordTokenizer.fit(["for food, go to it", "go to it"])
+    model = TextDiffusion(tokenizer, length=8)
+    (text,) = model.infill(["for [1], go to it"], seed=0)
+    assert text.endswith(", go to it")
+    with pytest.raises(ValueError, match="'dance for ' holds a word"):
+        model.infill(["dance for [1]"])
