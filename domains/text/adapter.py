@@ -137,8 +137,8 @@ class TextModel(DomainAdapter):
     # Conditions.
 
     def state_shape(self, num: int, condition: Mapping[str, Tensor]) -> tuple[int, ...]:
-        """``(num, length)``."""
-        return (num, self.length)
+        """The shape of ``num`` states of ``length`` tokens."""
+        return self.width_shape(num, self.length)
 
     def prepare_condition(self, num: int, **condition: Any) -> dict[str, Tensor]:
         """Attributes by value or number (one, or one a text; None or -1 for any), and ``length`` in tokens.

@@ -82,12 +82,17 @@ class LeftToRightSampler:
         mask: Tensor | None = None,
         progress: bool = False,
     ) -> Tensor:
-        """Tokens of ``shape`` ``(B, N)``; see `Sampler.sample`."""
+        """Tokens of ``shape`` ``(B, N)``; see `Sampler.sample`.
+
+        Those behind the end of a text, which the mask leaves out, are drawn too, since none before depends on them.
+        """
+        from tqdm.auto import tqdm
+
         device = next(denoiser.parameters()).device
         u = noise.begin(shape[0], 0).uniform(torch.empty(*shape)).to(device)
         token = torch.full((shape[0], 1), denoiser.boundary, device=device)
         memory, out = None, []
-        for i in range(shape[1]):
+        for i in tqdm(range(shape[1]), desc="sampling", unit="token", disable=not progress):
             logits, memory = denoiser.network.remember(token, memory, **(condition or {}))
             logits = logits[:, -1] if self.choice is None else self.choice(logits[:, -1])
             weights = (logits.double() - logits.double().amax(-1, keepdim=True)).exp()

@@ -1,5 +1,6 @@
 """Training of the classifiers that steer texts."""
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,9 @@ def fit_classifier(
         raise ValueError(f"{len(found)} labels for {len(texts)} texts: expected one each")
     classifier = TextClassifier(model, target, _names(found, target), width, depth)
     each = [classifier.numbers(label, size) for label, size in zip(found, sizes)]
+    if target == "spans":
+        draw = random.Random(0)
+        each = [_with_others(spans, size, len(classifier.labels), draw) for spans, size in zip(each, sizes)]
     wanted = (
         torch.stack(each) if target == "text" else nn.utils.rnn.pad_sequence(each, batch_first=True, padding_value=-1)
     )
@@ -137,6 +141,14 @@ def fit_classifier(
         **options,
     )
     return classifier.eval(), done
+
+
+def _with_others(spans: Tensor, size: int, none: int, draw: random.Random) -> Tensor:
+    """Spans, and up to as many others of the text that have no label: a classifier has to tell them apart."""
+    known = {(first, last) for first, last, _ in spans.tolist()}
+    others = [(i, j) for i in range(size) for j in range(i, size) if (i, j) not in known]
+    drawn = draw.sample(others, min(len(others), max(4, len(known))))
+    return torch.cat([spans, torch.tensor([(i, j, none) for i, j in drawn], dtype=torch.int64).reshape(-1, 3)])
 
 
 def _names(found: Sequence[Label], target: Target) -> list[str]:

@@ -80,7 +80,7 @@ def test_spans_by_a_parser(model, tmp_path):
         starts = [i for i, piece in enumerate(pieces) if i == 0 or pieces[i - 1] != piece]
         return [(i, j - 1, pieces[i]) for i, j in zip(starts, [*starts[1:], len(pieces)])]
 
-    options = {"target": "spans", "run": tmp_path, "max_steps": 400, "width": 32, "depth": 1} | OPTIONS
+    options = {"target": "spans", "run": tmp_path, "max_steps": 800, "width": 32, "depth": 1} | OPTIONS
     classifier, _ = fit_classifier(model, TEXTS, runs, **options)
     control = Control(classifier, [(0, 1, "b"), (2, 3, "a")], 8.0)
     texts = model.control(60, [control], length=4, exact=model.kind == "masked", seed=0)
@@ -106,3 +106,15 @@ def test_bad_controls_are_refused(model):
         TextClassifier(model, "text", ["A", "A"])
     with pytest.raises(ValueError, match="1 labels for 2 texts"):
         fit_classifier(model, ["ab", "ba"], ["a"])
+
+
+def test_a_classifier_of_spans_learns_what_is_none(model, tmp_path):
+    """Of a span that no text has a label for, it says so."""
+    options = {"target": "spans", "run": tmp_path, "max_steps": 100, "width": 32, "depth": 1} | OPTIONS
+    labels = [[(0, 0, text[0])] for text in TEXTS]
+    classifier, _ = fit_classifier(model, TEXTS, labels, **options)
+    tokens, _ = model.tokens(["abab", "bbaa"])
+    state = tokens if model.kind == "masked" else model.denoiser.table.embed(tokens)
+    guess = classifier.logits(state, 0.1).argmax(-1)
+    assert guess[:, 0, 0].tolist() == [0, 1]
+    assert guess[:, 1, 3].tolist() == [2, 2]
