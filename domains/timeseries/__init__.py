@@ -1,0 +1,1 @@
+"""Time series: imputation, forecasting, generation and anomalies, with uncertainty."""
