@@ -45,6 +45,8 @@ class TokenTransformer(nn.Module):
         timed: whether the noise level counts; a network of masked tokens need not know it (2406.07524, section 3.5).
         marked: whether the network is told which tokens are known (`PartlyGiven`); masks tell by themselves.
         causal: whether a position sees none after it.
+        lazy: whether the last block and the answer are computed at the last category alone, the mask, and the answer is
+            zero at all other tokens, which an `AbsorbingChain` keeps as they are; not for weights of categories.
         width: length of a token inside.
         depth: number of blocks.
         head_width: length of one head's queries and keys, even; divides ``width``.
@@ -71,6 +73,7 @@ class TokenTransformer(nn.Module):
         timed: bool = True,
         marked: bool = False,
         causal: bool = False,
+        lazy: bool = False,
         width: int = 128,
         depth: int = 4,
         head_width: int = 32,
@@ -86,9 +89,11 @@ class TokenTransformer(nn.Module):
             raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio!r}")
         if estimate and not vectors:
             raise ValueError("estimate=True is for networks of vectors: give vectors=True, or leave it out")
+        if lazy and (vectors or causal):
+            raise ValueError("lazy=True is for networks of masked tokens: leave out vectors and causal")
         self.inputs, self.outputs, self.vectors, self.estimate = inputs, outputs, vectors, estimate
         self.attributes = dict(attributes or {})
-        self.timed, self.marked, self.causal = timed, marked, causal
+        self.timed, self.marked, self.causal, self.lazy = timed, marked, causal, lazy
         self.width, self.depth, self.head_width, self.mlp_ratio = width, depth, head_width, mlp_ratio
         self.kernel, self.dropout = kernel, dropout
         self._rotated = width // head_count(width, head_width)
@@ -142,9 +147,12 @@ class TokenTransformer(nn.Module):
             h = h + given[..., None].to(h.dtype) * self.mark
         sight = _sight(mask, segments, self.causal)
         rotation = axial_rotation((x.shape[1],), self._rotated, base=ROTARY_BASE, device=x.device)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             h = block(h, rotation, sight, mask, segments)
-        return self.leave(self.norm(h))
+        wanted = x == self.inputs - 1 if self.lazy and not x.is_floating_point() else None
+        h = self.blocks[-1](h, rotation, sight, mask, segments, wanted)
+        out = self.leave(self.norm(h))
+        return out if wanted is None else out.new_zeros(*x.shape, out.shape[-1]).masked_scatter(wanted[..., None], out)
 
     def remember(
         self, x: Tensor, memory: "Sequence[Seen] | None" = None, c: Tensor | None = None, **attributes: Tensor
@@ -223,7 +231,10 @@ class Seen(NamedTuple):
 
 
 class TokenBlock(nn.Module):
-    """Convolution, attention and a two-layer network, each zero at initialisation; see the module's text."""
+    """Convolution, attention and a two-layer network, each zero at initialisation; see the module's text.
+
+    With ``wanted`` ``(B, N)`` it answers for the tokens that are True there alone, ``(M, width)`` in their order.
+    """
 
     def __init__(self, width: int, head_width: int, hidden: int, kernel: int, causal: bool, dropout: float) -> None:
         super().__init__()
@@ -242,14 +253,16 @@ class TokenBlock(nn.Module):
         sight: Tensor | None,
         mask: Tensor | None,
         segments: Tensor | None,
-    ) -> Float[Tensor, "batch tokens width"]:
+        wanted: Tensor | None = None,
+    ) -> Float[Tensor, "batch tokens width"] | Float[Tensor, "some width"]:
         if self.neighbours is not None:
             x = x + self.drop(self.neighbours(_norm(x), mask, segments))
         query, key, value = self._looks(_norm(x), rotation)
         seen = nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=sight, is_causal=self.causal and sight is None
         )
-        return self._finish(x, seen)
+        seen = seen.transpose(1, 2).flatten(2)
+        return self._finish(x, seen) if wanted is None else self._finish(x[wanted], seen[wanted])
 
     def resume(
         self, x: Tensor, rotation: tuple[Tensor, Tensor], sight: Tensor, before: Seen | None
@@ -266,7 +279,7 @@ class TokenBlock(nn.Module):
         if before is not None:
             key, value = torch.cat([before.key, key], 2), torch.cat([before.value, value], 2)
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sight)
-        return self._finish(x, seen), Seen(inputs, key, value)
+        return self._finish(x, seen.transpose(1, 2).flatten(2)), Seen(inputs, key, value)
 
     def _looks(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, ``(B, heads, N, d)``."""
@@ -275,7 +288,7 @@ class TokenBlock(nn.Module):
         return query.transpose(1, 2), key.transpose(1, 2), value.to(query.dtype).transpose(1, 2)
 
     def _finish(self, x: Tensor, seen: Tensor) -> Tensor:
-        x = x + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
+        x = x + self.drop(self.out(seen))
         return x + self.drop(self.outer(torch.relu(self.inner(_norm(x))).square()))
 
 

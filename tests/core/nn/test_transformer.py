@@ -127,3 +127,22 @@ def test_bad_input_is_refused(call, message):
     made = network(attributes={"topic": 3})
     with pytest.raises(ValueError, match=message):
         call(made)
+
+
+def test_a_lazy_network_answers_alike_at_masks():
+    made, x = network(timed=False), tokens()
+    lazy = TokenTransformer(30, width=64, depth=2, timed=False, lazy=True).eval()
+    lazy.load_state_dict(made.state_dict())
+    x = torch.where(torch.arange(17) % 3 == 0, 29, x)
+    masked, sizes = x == 29, torch.tensor([17, 9, 4])
+    mask = torch.arange(17) < sizes[:, None]
+    torch.testing.assert_close(lazy(x, mask=mask)[masked], made(x, mask=mask)[masked], atol=2e-6, rtol=0)
+    assert (lazy(x)[~masked] == 0).all()
+    assert lazy(torch.zeros_like(x)).abs().max() == 0
+    soft = torch.nn.functional.one_hot(x, 30).float()
+    torch.testing.assert_close(lazy(soft), made(soft), atol=2e-6, rtol=0)
+
+
+def test_a_lazy_network_refuses_vectors():
+    with pytest.raises(ValueError, match="lazy=True is for networks of masked tokens"):
+        TokenTransformer(30, vectors=True, lazy=True)
