@@ -29,6 +29,7 @@ from ornstein.core import (
     Sampler,
 )
 from ornstein.core.evaluation import frechet_distance
+from ornstein.core.evaluation.report import Report, picture, table
 from ornstein.core.nn import UNet
 from ornstein.core.provenance import commit, machine
 from ornstein.core.training import EMA
@@ -37,7 +38,6 @@ from ornstein.domains.images.classifier import as_floats
 from ornstein.domains.images.figures import loss_curve, neighbour_figure, png, quality_figure, read_losses
 from ornstein.domains.images.grids import grid, noise_levels, save_gif
 from ornstein.domains.images.metrics import ImageJudge
-from ornstein.domains.images.report import Report, picture, table
 from ornstein.domains.images.sources import DigitsData
 
 __all__ = ["Settings", "digits_model", "run_demo"]

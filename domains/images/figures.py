@@ -11,15 +11,11 @@ import torch
 from torch import Tensor
 
 from ornstein.core.evaluation import Memorisation
-from ornstein.core.optional import need
+from ornstein.core.evaluation.drawing import COLOURS, FAINT, INK, MARKERS, figure_bytes, new_axes
 from ornstein.domains.images.grids import grid
 from ornstein.domains.images.pictures import to_pil
 
 __all__ = ["loss_curve", "neighbour_figure", "png", "quality_figure", "read_losses"]
-
-INK, FAINT, PAPER = "#26323a", "#c9d1d6", "#ffffff"
-COLOURS = ("#1f6f8b", "#d1603d", "#6a8d3f", "#7b4f8f", "#b8912b", "#4a5a66")
-MARKERS = "osD^v*"
 
 
 def png(image: np.ndarray) -> bytes:
@@ -48,7 +44,7 @@ def read_losses(path: str | Path) -> dict[str, np.ndarray]:
 
 def loss_curve(curves: Mapping[str, np.ndarray]) -> bytes:
     """Training loss, raw and smoothed, and validation loss where there is one, over the steps; logarithmic."""
-    figure, axes = _axes("step", "loss")
+    figure, axes = new_axes("step", "loss", extra="images")
     raw, smooth, held_out = (curves.get(name) for name in ("loss", "smooth_loss", "val_loss"))
     if raw is not None:
         axes.plot(*raw.T, color=FAINT, linewidth=0.8, label="a batch")
@@ -60,7 +56,7 @@ def loss_curve(curves: Mapping[str, np.ndarray]) -> bytes:
         )
     axes.set_yscale("log")
     axes.legend(frameon=False)
-    return _bytes(figure)
+    return figure_bytes(figure)
 
 
 def quality_figure(results: Mapping[str, Sequence[tuple[float, float]]], *, floor: float, measure: str) -> bytes:
@@ -71,7 +67,7 @@ def quality_figure(results: Mapping[str, Sequence[tuple[float, float]]], *, floo
         floor: the value of real data.
         measure: what the vertical axis shows.
     """
-    figure, axes = _axes("evaluations of the network a picture", measure)
+    figure, axes = new_axes("evaluations of the network a picture", measure, extra="images")
     for i, (name, points) in enumerate(results.items()):
         x, y = np.array(points).T
         style: Any = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "markersize": 5, "linewidth": 1.6}
@@ -86,7 +82,7 @@ def quality_figure(results: Mapping[str, Sequence[tuple[float, float]]], *, floo
     axes.set_xticks(evaluations, [f"{x:g}" for x in evaluations])
     axes.minorticks_off()
     axes.legend(frameon=False)
-    return _bytes(figure)
+    return figure_bytes(figure)
 
 
 def neighbour_figure(samples: Tensor, train: Tensor, copies: Memorisation, count: int = 12) -> np.ndarray:
@@ -101,24 +97,3 @@ def neighbour_figure(samples: Tensor, train: Tensor, copies: Memorisation, count
     nearest = copies.distances.argsort()[:count]
     pairs = torch.cat([samples[nearest].cpu(), train[copies.indices[nearest]].cpu()])
     return grid(pairs, columns=len(nearest))
-
-
-def _axes(x: str, y: str) -> tuple[Any, Any]:
-    need("matplotlib", to="draw figures", extra="images")
-    from matplotlib.figure import Figure  # no pyplot: nothing global, and no display
-
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained", facecolor=PAPER)
-    axes = figure.subplots()
-    axes.set_xlabel(x, color=INK)
-    axes.set_ylabel(y, color=INK)
-    axes.tick_params(colors=INK, labelsize=8)
-    axes.grid(color=FAINT, linewidth=0.4)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return figure, axes
-
-
-def _bytes(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()

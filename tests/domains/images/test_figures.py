@@ -11,9 +11,9 @@ from PIL import Image
 
 from ornstein.core import SDE, CosineSchedule, VESchedule
 from ornstein.core.evaluation import memorisation
+from ornstein.core.evaluation.report import Report, picture, table
 from ornstein.domains.images.figures import loss_curve, neighbour_figure, png, quality_figure, read_losses
 from ornstein.domains.images.grids import grid, noise_levels, save_gif, save_grid
-from ornstein.domains.images.report import Report, picture, table
 
 
 @pytest.mark.parametrize("channels", [1, 3])
