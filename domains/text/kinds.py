@@ -94,7 +94,9 @@ def parts_of(
         raise TypeError(f"process={process!r}: a model of kind {kind!r} runs on {names}")
     masks = isinstance(process, AbsorbingChain)  # which tell what is known; others have to learn of it
     if network is None:
-        network = TokenTransformer(process.states, attributes=attributes, timed=timed, marked=not masks)
+        network = TokenTransformer(
+            process.states, attributes=attributes, timed=timed, marked=not masks, lazy=kind == "masked"
+        )
     objective: Objective = CategoricalBound() if masks else PartlyGiven(CategoricalBound())
     return Parts(CategoricalDenoiser(network, process, prediction, timed), objective, sampler)
 
