@@ -211,6 +211,7 @@ from .weightings import (
     UniformWeighting,
     Weighting,
 )
+from .windowed import WindowedDenoiser, window_starts
 
 __all__ = [
     "DDIM",
@@ -428,6 +429,7 @@ __all__ = [
     "VariationalBound",
     "VariationalObjective",
     "Weighting",
+    "WindowedDenoiser",
     "ZeroTerminalSNR",
     "bits_per_dim",
     "denoise",
@@ -439,4 +441,5 @@ __all__ = [
     "progressive_distillation",
     "purify",
     "size_batches",
+    "window_starts",
 ]
