@@ -18,7 +18,8 @@ def energy_score(samples: Array, truth: Array, mask: Array | None = None, *, eve
     """``E|X - y| - E|X - X'| / 2`` with Euclidean norms over an event, mean over events.
 
     The CRPS of vectors, strictly proper (Gneiting and Raftery 2007, eq. 22). ``E|X - X'|`` is over pairs of
-    different samples, hence unbiased; a single sample scores its distance. In units of the data; it grows like ``sqrt(d)``, so compare on equal entries only.
+    different samples, hence unbiased; a single sample scores its distance. In units of the data; it grows like
+    ``sqrt(d)``, so compare on equal entries only.
 
     Args:
         samples: ``(n, ..., L, K)``.

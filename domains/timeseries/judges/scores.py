@@ -87,8 +87,9 @@ def crps(samples: Array, truth: Array, mask: Array | None = None) -> float:
 
     ``X, X'`` are independent draws of the prediction (Gneiting and Raftery 2007, eq. 21). Expectations are over the
     ``n`` samples and over the ``n (n - 1)`` pairs of different ones, so that the estimate is unbiased at every ``n``
-    ("fair", Ferro 2014); with ``E|X - X'|`` over all ``n^2`` pairs it would favour narrow samples. Pairs are summed by sorting,
-    ``sum_{i,j} |x_i - x_j| = 2 sum_i (2 i - n - 1) x_(i)``. One sample is a point, its score the absolute error.
+    ("fair", Ferro 2014); with ``E|X - X'|`` over all ``n^2`` pairs it would favour narrow samples. Pairs are summed by
+    sorting, ``sum_{i,j} |x_i - x_j| = 2 sum_i (2 i - n - 1) x_(i)``. One sample is a point, its score
+    the absolute error.
 
     Args:
         samples: ``(n, ...)``.
