@@ -59,6 +59,7 @@ from .guidance import (
     FixedCondition,
     LabelClassifier,
     MixtureOfDenoisers,
+    ObservationEnergy,
     ProductOfDenoisers,
 )
 from .inverse import (
@@ -344,6 +345,7 @@ __all__ = [
     "ODELikelihood",
     "ODELogProb",
     "Objective",
+    "ObservationEnergy",
     "Operator",
     "Parameterisation",
     "PartlyGiven",

@@ -8,6 +8,7 @@ from .classifier_free import ClassifierFreeGuidance
 from .composition import FixedCondition, MixtureOfDenoisers, ProductOfDenoisers
 from .energy import EnergyGuidance
 from .noisy import ClassifierObjective
+from .observation import ObservationEnergy
 from .thresholding import DynamicThresholding
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "FixedCondition",
     "LabelClassifier",
     "MixtureOfDenoisers",
+    "ObservationEnergy",
     "ProductOfDenoisers",
 ]

@@ -86,7 +86,7 @@ def test_places_without_a_window_keep_the_state():
 
 
 def test_samples_have_no_seams():
-    """Neighbours across a border of windows are nearly as correlated as within one, where windows apart know nothing."""
+    """Neighbours across a border are nearly as correlated as within a window; of windows apart they are not at all."""
     short = GaussianDenoiser(PROCESS, torch.zeros(16), walk(16, 0.9))
     long = WindowedDenoiser(short, 16, window_starts(32, 16, 8))
     x = DPMSolver(20).sample(long, (4000, 32), seed=0)
