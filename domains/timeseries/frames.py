@@ -21,7 +21,7 @@ import numpy as np
 
 from ornstein.core.optional import need
 from ornstein.domains.timeseries.forms import ArrayForm
-from ornstein.domains.timeseries.panel import Name, Panel, Series
+from ornstein.domains.timeseries.panel import LABELS, Name, Panel, Series
 from ornstein.domains.timeseries.reading import read_table
 from ornstein.domains.timeseries.stamps import Stamps
 from ornstein.domains.timeseries.tables import Roles, complete, finite, known, table
@@ -36,10 +36,10 @@ def as_panel(
     covariates: Sequence[Name] | None = None,
     static: Any = (),
     frequency: str | float | None = None,
-    series: Name = "unique_id",
-    time: Name = "ds",
-    variable: Name = "variable",
-    value: Name = "value",
+    series: Name = LABELS[0],
+    time: Name = LABELS[1],
+    variable: Name = LABELS[2],
+    value: Name = LABELS[3],
 ) -> Panel:
     """Series of a frame, an array or a file, in one of the forms above; a `Panel` is given back as it is.
 

@@ -17,9 +17,10 @@ import numpy as np
 
 from ornstein.domains.timeseries.stamps import Kind
 
-__all__ = ["Form", "Name", "Panel", "Series"]
+__all__ = ["LABELS", "Form", "Name", "Panel", "Series"]
 
 Name = str | int | tuple[Any, ...]
+LABELS: tuple[Name, Name, Name, Name] = ("unique_id", "ds", "variable", "value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +101,7 @@ class Panel:
         variables, covariates, static: names.
         kind, zone: of the stamps.
         aside: names of columns that are nothing of this, and are given back as they came.
+        labels: names of the columns of series, stamp, variable and value in long frames and records.
         form: the way back; None for series that were put together in memory.
     """
 
@@ -110,6 +112,7 @@ class Panel:
     kind: Kind = "number"
     zone: str | None = None
     aside: tuple[Name, ...] = ()
+    labels: tuple[Name, Name, Name, Name] = LABELS
     form: Form | None = field(default=None, repr=False)
 
     def __len__(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from ornstein.core.config import near
 from ornstein.core.optional import need
 from ornstein.domains.timeseries.forms import RecordForm, TableForm, blocks, relabelled
-from ornstein.domains.timeseries.panel import Name, Panel, Series
+from ornstein.domains.timeseries.panel import LABELS, Name, Panel, Series
 from ornstein.domains.timeseries.stamps import Stamps, grid, read_stamps
 
 __all__ = ["Roles", "complete", "finite", "known", "table"]
@@ -58,9 +58,11 @@ def table(data: Any, roles: Roles) -> Panel:
     codes, names = _series_of_rows(pd, frame, layout, roles)
     make = _records if layout.records else _columns
     panel = make(pd, frame, roles, layout, stamps, codes, names)
-    if squeeze and isinstance(panel.form, TableForm):
-        panel = replace(panel, form=replace(panel.form, squeeze=squeeze))
-    return panel
+    labels = (roles.series, roles.time, roles.variable, roles.value)
+    form = panel.form
+    if squeeze and isinstance(form, TableForm):
+        form = replace(form, squeeze=squeeze)
+    return replace(panel, labels=labels, form=form)
 
 
 def _layout(frame: Any, roles: Roles) -> _Layout:
@@ -77,7 +79,7 @@ def _layout(frame: Any, roles: Roles) -> _Layout:
             f"data have series in {roles.series!r} and no column of stamps {roles.time!r}"
             f"{near(str(roles.time), map(str, columns))}; say time="
         )
-    for what, name, default in (("series", roles.series, "unique_id"), ("time", roles.time, "ds")):
+    for what, name, default in (("series", roles.series, LABELS[0]), ("time", roles.time, LABELS[1])):
         if name != default and name not in columns and name not in frame.index.names:
             raise ValueError(f"{what}={name!r}: data have no such column{near(str(name), map(str, columns))}")
     return _Layout(series, time, roles.variable in columns and roles.value in columns)
@@ -151,7 +153,7 @@ def _columns(
         frame, rows, [place[n] for n in variables], missing, layout.labels, [place[n] for n in covariates],
         meaning, layout.time, replace(stamps, values=np.empty(0)),
     )  # fmt: skip
-    return Panel(tuple(found), variables, covariates, static, stamps.kind, stamps.zone, aside, form)
+    return Panel(tuple(found), variables, covariates, static, stamps.kind, stamps.zone, aside, form=form)
 
 
 def _named(frame: Any, roles: Roles, layout: _Layout) -> tuple[tuple[Name, ...], ...]:
@@ -264,7 +266,7 @@ def _records(
         layout.time, replace(stamps, values=np.empty(0)),
         times=times, numbers=which_one, variable=variable, names=variables,
     )  # fmt: skip
-    return Panel(tuple(found), variables, (), static, stamps.kind, stamps.zone, aside, form)
+    return Panel(tuple(found), variables, (), static, stamps.kind, stamps.zone, aside, form=form)
 
 
 # ---- columns ----
