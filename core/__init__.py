@@ -126,7 +126,7 @@ from .masking_schedules import GeometricSchedule, PowerSchedule
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
-from .partial import PartlyGiven
+from .partial import PartlyGiven, complete
 from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
 from .process import Gaussian, Process, State
 from .products import IndependentDenoisers, ProductNetworkDenoiser, ProductObjective, ProductPosterior, ProductProcess
@@ -434,6 +434,7 @@ __all__ = [
     "WindowedDenoiser",
     "ZeroTerminalSNR",
     "bits_per_dim",
+    "complete",
     "denoise",
     "edit",
     "enumerated_log_prob",

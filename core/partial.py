@@ -1,5 +1,6 @@
-"""Training with parts of the data given, so that a model learns to complete what is known of a sample."""
+"""Parts of the data given: training in which a model learns to complete what is known of a sample; completing it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -7,10 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .denoisers import Denoiser
-from .objectives import Objective
+from .noise import NoiseSource
+from .objectives import Objective, restored
+from .samplers import Sampler
 from .schedules import require
 
-__all__ = ["PartlyGiven"]
+__all__ = ["PartlyGiven", "complete"]
+
+START = 0x53544152  # of the draws of start states: others than those that samples of the same seed start from
 
 
 class PartlyGiven(Objective):
@@ -63,3 +68,36 @@ class PartlyGiven(Objective):
         inside = (place >= begin[..., None]) & (place < (begin + sizes.round())[..., None])
         given = inside.any(1) & (u[:, :1] < self.probability)
         return given & ~given.all(1, keepdim=True)
+
+
+def complete(
+    denoiser: Denoiser[Any],
+    known: Tensor,
+    given: Tensor,
+    sampler: Sampler,
+    *,
+    noise: NoiseSource,
+    mask: Tensor | None = None,
+    condition: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Tensor:
+    """Samples that hold what is ``known`` where it is ``given``, the rest drawn by the sampler.
+
+    Args:
+        denoiser: is told by the condition ``given``.
+        known: clean data ``(B, *event)``; what it holds elsewhere is not read.
+        given: boolean ``(B, N)``, or of more axes of the state.
+        sampler: walks from noise to data.
+        noise: where draws come from.
+        mask: True where the state is real, as in `Sampler.sample`.
+        condition: tensors for the denoiser, by name.
+        progress: show a bar.
+    """
+    process = denoiser.process
+    time = float(sampler.route(process)[0])
+    stream = noise.begin(len(known), 0).child(START)
+    x = process.initial(process.blank(known.shape, known.device), time, stream)
+    x = restored(x, known, process.expand_mask(given))
+    return sampler.sample(
+        denoiser, x.shape, noise=noise, x=x, given=given, mask=mask, condition=condition, progress=progress
+    )

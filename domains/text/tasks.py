@@ -19,6 +19,7 @@ from ornstein.core import (
     SampleStep,
     SeededNoise,
     TokenBound,
+    complete,
     perturb_and_reverse,
 )
 from ornstein.core.guidance.categorical_classifier import Evaluation
@@ -30,8 +31,7 @@ from ornstein.domains.text.templates import Filled, Template, fill_lengths, pars
 
 __all__ = ["TextTasks"]
 
-# Start states, lengths of gaps and candidates must not be made of the draws that samples of the same seed are made of.
-START, GAPS = 0x53544152, 0x47415053
+GAPS = 0x47415053  # of the draws of lengths: others than those that samples of the same seed are made of
 
 
 class TextTasks(TextModel):
@@ -243,21 +243,17 @@ class TextTasks(TextModel):
         def draw(numbers: Tensor, width: int, told: dict[str, Tensor]) -> Tensor:
             some = [filled[number] for number in numbers.tolist()]
             tokens, given, mask = (part.to(self.device) for part in _stacked(some, width))
-            noise = SeededNoise(seed, tuple(numbers.tolist()))
-            x = self._start(tokens, given, sampler, noise)
-            return sampler.sample(
-                self.guided(guidance), x.shape, noise=noise, x=x, given=given, condition=told, mask=_real(mask)
+            return complete(
+                self.guided(guidance),
+                self.denoiser.table.embed(tokens) if self._embedded else tokens,
+                given,
+                sampler,
+                noise=SeededNoise(seed, tuple(numbers.tolist())),
+                mask=_real(mask),
+                condition=told,
             )
 
         return self.by_size(torch.tensor([len(one.tokens) for one in filled]), draw, attributes, batch_size)
-
-    def _start(self, tokens: Tensor, given: Tensor, sampler: Sampler, noise: SeededNoise) -> Tensor:
-        """The state to start from: noise, and what is given as it is."""
-        process, time = self.denoiser.process, float(sampler.route(self.denoiser.process)[0])
-        known = self.denoiser.table.embed(tokens) if self._embedded else tokens
-        stream = noise.begin(len(tokens), 0).child(START)
-        x = process.initial(process.blank(known.shape, known.device), time, stream)
-        return torch.where(given[..., None] if self._embedded else given, known, x)
 
     # Texts that are there.
 
