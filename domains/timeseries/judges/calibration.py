@@ -49,7 +49,8 @@ def intervals(
         TypeError, ValueError: as `crps`; levels outside (0, 1).
     """
     nominal = as_levels(levels)
-    return intervals_of(marginals(samples, truth, mask, interval_ends(nominal)), nominal)
+    found = marginals(samples, truth, mask, interval_ends(nominal))
+    return intervals_of(found.quantiles, found.truth, nominal)
 
 
 def interval_ends(levels: np.ndarray) -> np.ndarray:
@@ -57,10 +58,10 @@ def interval_ends(levels: np.ndarray) -> np.ndarray:
     return np.concatenate([(1 - levels) / 2, (1 + levels) / 2])
 
 
-def intervals_of(found: Marginals, levels: np.ndarray) -> list[Interval]:
-    """`intervals` from quantiles at `interval_ends`."""
-    low, high = found.quantiles[: len(levels)], found.quantiles[len(levels) :]
-    inside = ((low <= found.truth) & (found.truth <= high)).mean(1)
+def intervals_of(quantiles: np.ndarray, truth: np.ndarray, levels: np.ndarray) -> list[Interval]:
+    """`intervals` from quantiles ``(2 levels, N)`` at `interval_ends`."""
+    low, high = quantiles[: len(levels)], quantiles[len(levels) :]
+    inside = ((low <= truth) & (truth <= high)).mean(1)
     return [Interval(*map(float, row)) for row in zip(levels, inside, (high - low).mean(1))]
 
 
