@@ -177,8 +177,8 @@ def marginals(
     require(method in ("linear", "nearest"), "method", method, "'linear' or 'nearest'")
     probabilities = as_levels(levels) if len(levels) else np.empty(0)
     found = [_block(ordered, y, probabilities, method) for ordered, y in _blocks(samples, truth, mask)]
-    joined = [np.concatenate(parts, axis=-1) for parts in zip(*found)]
-    return Marginals(*joined, count=len(samples))
+    y, median, crps, below, ties, quantiles = (np.concatenate(parts, axis=-1) for parts in zip(*found))
+    return Marginals(y, median, crps, below, ties, quantiles, len(samples))
 
 
 def _block(ordered: np.ndarray, y: np.ndarray, levels: np.ndarray, method: Method) -> tuple[np.ndarray, ...]:

@@ -218,7 +218,7 @@ class KNearest(Baseline):
         fitted = super().fit(train, time=time)
         tools = need("sklearn.impute", to="fill by nearest neighbours", extra="timeseries")
         windows, _ = as_windows(train, time, "train")
-        windows = windows - _levels(windows, fitted.mean)
+        windows = windows - _levels(windows, fitted._fitted_mean(windows.shape[2]))
         imputer = tools.KNNImputer(n_neighbors=self.neighbours, weights="distance", keep_empty_features=True)
         return replace(fitted, imputer=imputer.fit(windows.reshape(len(windows), -1)))
 

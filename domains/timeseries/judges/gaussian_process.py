@@ -124,7 +124,7 @@ class GaussianProcess(ProbabilisticBaseline):
             return value
 
         with torch.enable_grad():
-            optimiser.step(loss)  # type: ignore[arg-type]
+            optimiser.step(loss)
         with torch.no_grad():
             return replace(fitted, kernel=kernel())
 

@@ -30,7 +30,7 @@ from ornstein.domains.timeseries.judges.scores import (
     crps_sum,
     mae,
     mre,
-    quantile_loss,
+    relative_loss,
     rmse,
     weighted_quantile_loss,
 )
@@ -85,14 +85,13 @@ def judge_imputation(
     nominal = as_levels(levels)
     found = marginals(samples, truth, mask, np.concatenate([np.asarray(CSDI_LEVELS), interval_ends(nominal)]))
     few = len(CSDI_LEVELS)
-    size = np.abs(found.truth).sum()
     figures = {
         "entries": float(len(found.truth)),
         "mae": mae(found.median, found.truth),
         "rmse": rmse(found.median, found.truth),
         "mre": mre(found.median, found.truth),
         "crps": float(found.crps.mean()),
-        "csdi_crps": float(quantile_loss(found.quantiles[:few], found.truth, CSDI_LEVELS).sum() / few / size),
+        "csdi_crps": relative_loss(found.quantiles[:few], found.truth, CSDI_LEVELS),
         "weighted_quantile_loss": weighted_quantile_loss(samples, truth, mask),
     }
     if len(samples) > 1:

@@ -168,7 +168,7 @@ def crps_sum(
     require(truth.ndim > 0, "shape of truth", truth.shape, "(..., K), variables last")
     total = np.where(mask, truth, 0).sum(-1, dtype=np.float64)
     sums = np.stack([np.where(mask, sample, 0).sum(-1, dtype=np.float64) for sample in samples])
-    return _weighted(sums, total, mask.any(-1), levels, "nearest")
+    return _weighted(sums, total, np.any(mask, axis=-1, keepdims=True)[..., 0], levels, "nearest")
 
 
 def quantile_loss(quantiles: np.ndarray, truth: np.ndarray, levels: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -200,7 +200,13 @@ def _weighted(
     samples: Array, truth: Array, mask: Array | None, levels: Sequence[float] | np.ndarray, method: Method
 ) -> float:
     found = marginals(samples, truth, mask, as_levels(levels), method)
-    return float(quantile_loss(found.quantiles, found.truth, levels).sum()) / len(levels) / _size(found.truth)
+    return relative_loss(found.quantiles, found.truth, levels)
+
+
+def relative_loss(quantiles: np.ndarray, truth: np.ndarray, levels: Sequence[float] | np.ndarray) -> float:
+    """Mean over levels of the sum of `quantile_loss` over ``sum |y|``, of quantiles ``(q, N)``, a level at a time."""
+    total = sum(float(quantile_loss(row[None], truth, [level]).sum()) for row, level in zip(quantiles, levels))
+    return total / len(quantiles) / _size(truth)
 
 
 def _errors(prediction: Array, truth: Array, mask: Array | None) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Grids, animations, curves and the page that holds them."""
 
-import base64
 import io
-import re
 
 import numpy as np
 import pytest
@@ -11,8 +9,7 @@ from PIL import Image
 
 from ornstein.core import SDE, CosineSchedule, VESchedule
 from ornstein.core.evaluation import memorisation
-from ornstein.core.evaluation.report import Report, picture, table
-from ornstein.domains.images.figures import loss_curve, neighbour_figure, png, quality_figure, read_losses
+from ornstein.domains.images.figures import loss_curve, neighbour_figure, quality_figure, read_losses
 from ornstein.domains.images.grids import grid, noise_levels, save_gif, save_grid
 
 
@@ -82,24 +79,3 @@ def test_neighbours_are_paired_nearest_first():
     copies = memorisation(*(x.flatten(1) for x in (samples, train, torch.rand(5, 1, 4, 4))))
     figure = neighbour_figure(samples, train, copies, count=2)
     np.testing.assert_array_equal(figure, grid(torch.stack([train[7], samples[4], train[7], train[2]]), 2))
-
-
-def test_the_page_stands_alone_and_is_safe(tmp_path):
-    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    report = Report("A <b>run</b>", "5 < 6 & more", footer="end")
-    report.add_tile("97 %", "agreement", good=True)
-    report.add(
-        "Part",
-        "text",
-        picture(png(image), 'a "picture"', pixels=True),
-        table(("x", "note"), [("1", "<i>")], notes=True),
-    )
-    page = report.write(tmp_path / "deep/report.html").read_text(encoding="utf-8")
-    assert "<b>run</b>" not in page
-    assert "<i>" not in page
-    assert "A &lt;b&gt;run&lt;/b&gt;" in page
-    assert not re.search(r"<script|https?://|<link|@import|url\(", page)
-    assert 'name="viewport"' in page
-    assert page.count("<section>") == page.count("</section>") == 1
-    content = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", page).group(1))
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), image)
