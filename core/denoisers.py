@@ -222,9 +222,10 @@ class NetworkDenoiser(Denoiser):
 
     The network is called as ``network(c_in x_t, c, **condition)``.  ``c_in`` brings the state to unit variance for
     data of standard deviation ``sigma_data`` (Karras et al. 2022, table 1): ``c_in = 1 / sqrt(sigma^2 + alpha^2
-    sigma_data^2)``.  The noise level is ``c = -log_snr / 8`` ``(B,)``, Karras's ``log(sigma / alpha) / 4``, held to
-    [-2.5, 2.5]: beyond, the input is data or noise to 5e-5 and the network need not tell more.  Both depend on
-    log-SNR alone, so that a trained network serves any schedule.
+    sigma_data^2)``.  Where the condition ``given`` says that the state is known, it has no noise and ``c_in`` is that
+    of clean data, ``1 / sigma_data``, at every time.  The noise level is ``c = -log_snr / 8`` ``(B,)``, Karras's
+    ``log(sigma / alpha) / 4``, held to [-2.5, 2.5]: beyond, the input is data or noise to 5e-5 and the network need not
+    tell more.  Both depend on log-SNR alone, so that a trained network serves any schedule.
 
     The network may run in low precision (autocast, or low-precision weights); the state and the posterior keep the
     precision of ``x_t``.
@@ -257,6 +258,10 @@ class NetworkDenoiser(Denoiser):
 
     def forward(self, x_t: Tensor, t: Time, **condition: Tensor) -> LinearPosterior:
         inputs, c = self.inputs(x_t, t)
+        given = condition.get("given")
+        if given is not None and (inputs is not x_t or self.sigma_data != 1):
+            shaped = given.reshape(*given.shape, *[1] * (x_t.ndim - given.ndim))
+            inputs = torch.where(shaped, x_t / self.sigma_data, inputs)
         output = self.network(inputs.to(_dtype(self.network, x_t)), c, **condition)
         mask = condition.get("mask")
         mask = mask if mask is None else self.process.expand_mask(mask)

@@ -107,6 +107,18 @@ def test_the_network_sees_unit_variance_and_its_noise_level(schedule: Schedule) 
         assert network.c.shape == (5,)
 
 
+@pytest.mark.parametrize("sigma_data", [1.0, 0.5])
+@pytest.mark.parametrize("t", [0.3, torch.tensor([0.1, 0.9])])
+def test_what_is_given_is_seen_as_clean_data(t: Any, sigma_data: float) -> None:
+    seen = []
+    network = lambda x, c, given: seen.append(x) or torch.zeros_like(x)  # noqa: E731
+    denoiser = NetworkDenoiser(network, SDE(EDMSchedule()), sigma_data=sigma_data)
+    x, given = torch.randn(2, 3, 4), torch.rand(2, 3) < 0.5
+    denoiser(x, t, given=given)
+    close(seen[0][given], x[given] / sigma_data)
+    close(seen[0][~given], denoiser.inputs(x, t)[0][~given])
+
+
 def test_preconditioning_is_karras_table_1() -> None:
     """c_in = 1 / sqrt(sigma^2 + d^2), c_noise = log(sigma) / 4, D = c_skip y + c_out F."""
     network, d, schedule = Mixer(), 0.5, EDMSchedule(80.0)
