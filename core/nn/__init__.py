@@ -15,7 +15,7 @@ from .embeddings import ConditionEmbedding, LabelEmbedding, NoiseEmbedding, sinu
 from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
 from .patches import join_patches, split_patches
-from .positions import axial_rotation, axial_sinusoids, rotate
+from .positions import axial_rotation, axial_sinusoids, rotate, rotation
 from .transformer import NeighbourConvolution, TokenBlock, TokenTransformer
 from .unet import UNet
 
@@ -45,6 +45,7 @@ __all__ = [
     "convolution",
     "join_patches",
     "rotate",
+    "rotation",
     "sinusoids",
     "split_patches",
     "to_channels_last",

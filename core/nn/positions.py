@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["axial_rotation", "axial_sinusoids", "rotate"]
+__all__ = ["axial_rotation", "axial_sinusoids", "rotate", "rotation"]
 
 
 def axial_rotation(
@@ -46,14 +46,37 @@ def axial_rotation(
     return joined.cos(), joined.sin()
 
 
+def rotation(
+    position: Float[Tensor, "*tokens"], features: int, *, base: float = 100.0
+) -> tuple[Float[Tensor, "*tokens half"], Float[Tensor, "*tokens half"]]:
+    """Cosines and sines that :func:`rotate` needs for tokens at any positions along one axis, such as times.
+
+    Args:
+        position: of each token.
+        features, base: as in :func:`axial_rotation`, with which it agrees at 0, 1, 2, ...
+
+    Returns:
+        Two float32 tensors (*tokens, features // 2).
+    """
+    pairs = features // 2
+    if features % 2 or not pairs:
+        raise ValueError(f"features must be even and at least 2, got {features}")
+    frequencies = base ** (-torch.arange(pairs, device=position.device, dtype=torch.float32) / pairs)
+    angles = position.float()[..., None] * frequencies
+    return angles.cos(), angles.sin()
+
+
 def rotate(
     x: Float[Tensor, "batch tokens heads features"],
-    cos: Float[Tensor, "tokens half"],
-    sin: Float[Tensor, "tokens half"],
+    cos: Float[Tensor, "*rows tokens half"],
+    sin: Float[Tensor, "*rows tokens half"],
 ) -> Float[Tensor, "batch tokens heads features"]:
-    """Turn the pairs (x_k, x_{k + features / 2}) of every token by its angles, without changing their length."""
+    """Turn the pairs (x_k, x_{k + features / 2}) of every token by its angles, without changing their length.
+
+    The angles are those of all samples, or of each.
+    """
     first, second = x.chunk(2, dim=-1)
-    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)
+    cos, sin = cos[..., None, :].to(x.dtype), sin[..., None, :].to(x.dtype)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 

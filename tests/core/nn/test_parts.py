@@ -20,6 +20,7 @@ from ornstein.core.nn import (
     axial_sinusoids,
     join_patches,
     rotate,
+    rotation,
     sinusoids,
     split_patches,
     to_channels_last,
@@ -75,6 +76,18 @@ def test_rotary_products_depend_on_the_difference_of_places_alone(shape):
         value = products[i, j].item()
         assert seen.setdefault(difference, value) == pytest.approx(value, abs=1e-4)
     assert max(seen.values()) - min(seen.values()) > 0.1
+
+
+def test_rotation_by_positions_is_that_of_the_grid_and_goes_by_sample():
+    grid = axial_rotation((7,), 12)
+    torch.testing.assert_close(rotation(torch.arange(7.0), 12), grid)
+    position = torch.rand(2, 7)
+    x = torch.randn(2, 7, 3, 12)
+    turned = rotate(x, *rotation(position, 12))
+    for i in range(2):
+        torch.testing.assert_close(turned[i : i + 1], rotate(x[i : i + 1], *rotation(position[i], 12)))
+    with pytest.raises(ValueError, match="even and at least 2, got 7"):
+        rotation(position, 7)
 
 
 def test_rotation_rejects_narrow_heads():
