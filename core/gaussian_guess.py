@@ -1,0 +1,64 @@
+r"""Networks that answer about a Gaussian guess of the data, number by number.
+
+Where ``x_0`` is thought to be ``N(m, d^2)``, a variance-preserving state ``x_t = a x_0 + s eps`` has the mean ``a m``
+and the deviation ``w = sqrt(s^2 + a^2 d^2)``.  With ``u = (x_t - a m) / w``, ``cos = a d / w`` and ``sin = s / w``,
+
+    x_0 = m + d (cos u + sin F),        eps = sin u - cos F
+
+for some ``F``, which has unit variance if the guess is right.  It is what remains for a network to say: ``F = 0`` is
+the exact posterior mean under the guess.  With ``m = 0`` and one ``d`` for all these are the skip connections of EDM
+(Karras et al. 2022, arXiv 2206.00364, eq. 7) at ``sigma_data = d``; here both may come from a network that reads the
+conditions, as the priors of PriorGrad (Lee et al. 2022, arXiv 2106.06406) and CARD (Han et al. 2022, arXiv 2206.07275)
+do for the noise.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .parameterisations import Parameterisation, Prediction
+from .sdes import Level
+
+__all__ = ["GaussianGuess"]
+
+
+class GaussianGuess:
+    """A Gaussian guess of the data at the noise levels of a batch; see the module's text.
+
+    Args:
+        mean: ``m``, ``(B, *event)``.
+        std: ``d``, the same shape, positive.
+        c: the noise level ``-log_snr / 8`` of each sample, ``(B,)``, as networks are told.
+
+    Example:
+        >>> import torch
+        >>> guess = GaussianGuess(torch.zeros(1, 2), torch.ones(1, 2), torch.zeros(1))
+        >>> u = guess.standardise(torch.ones(1, 2))
+        >>> guess.data(u, torch.zeros(1, 2))
+        tensor([[0.7071, 0.7071]])
+    """
+
+    def __init__(
+        self, mean: Float[Tensor, "batch *event"], std: Float[Tensor, "batch *event"], c: Float[Tensor, "batch"]
+    ) -> None:
+        self.mean, self.std = mean, std
+        log_snr = (-8 * c).reshape(-1, *[1] * (mean.ndim - 1))
+        alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        self.level = Level(c, alpha, sigma, log_snr)
+        self.width = (sigma.square() + (alpha * std).square()).sqrt()
+        self.cos, self.sin = alpha * std / self.width, sigma / self.width
+
+    def standardise(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
+        """``u`` of a state at the scale ``a^2 + s^2 = 1``, as networks see it: ``c_in x_t`` of ``sigma_data`` 1."""
+        return (x - self.level.alpha * self.mean) / self.width
+
+    def data(self, u: Tensor, answer: Tensor) -> Float[Tensor, "batch *event"]:
+        """``x_0`` that ``F`` means."""
+        return self.mean + self.std * (self.cos * u + self.sin * answer)
+
+    def noise(self, u: Tensor, answer: Tensor) -> Float[Tensor, "batch *event"]:
+        """``eps`` that ``F`` means."""
+        return self.sin * u - self.cos * answer
+
+    def predict(self, u: Tensor, answer: Tensor, prediction: Prediction = "v") -> Float[Tensor, "batch *event"]:
+        """What a network that answers ``F`` predicts in the sense of `NetworkDenoiser`."""
+        return Parameterisation(prediction).target(self.data(u, answer), self.noise(u, answer), self.level)
