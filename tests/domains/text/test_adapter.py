@@ -122,6 +122,23 @@ def test_sequence_to_sequence_answers_with_targets_alone():
         model.sequence_to_sequence(["ab", "abcabcab"], length=1)
 
 
+def test_sequence_to_sequence_learns_from_data_with_sources(tmp_path):
+    """Sources in small letters, targets in capitals: held-out words are translated letter by letter."""
+    letters = torch.randint(4, (400, 4), generator=torch.Generator().manual_seed(0)).tolist()
+    sources = ["".join("abcd"[i] for i in row[: 2 + number % 3]) for number, row in enumerate(letters)]
+    frame = {"text": [word.upper() for word in sources], "source": sources}
+    data = TextData(frame, source="source", length=12, packing="pad", batch_size=64)
+    torch.manual_seed(0)
+    network = TokenTransformer(data.tokenizer.size + 1, width=64, depth=2, head_width=16, timed=False)
+    model = TextDiffusion.for_data(data, network=network)
+    options = {"optimizer": "muon", "lr": 0.01, "sample_every": 0, "validate_every": 1000, "ema": None}
+    model.fit(data, run=tmp_path / "run", max_steps=120, accelerator="cpu", **options)
+    heldout = data.split.heldout
+    found = model.sequence_to_sequence(heldout.sources, length=[len(text) for text in heldout.texts], seed=0)
+    right = sum(map(str.__eq__, found, heldout.texts))
+    assert right >= 0.9 * len(found)
+
+
 # Likelihood.
 
 
