@@ -57,7 +57,8 @@ class GaussianProcess(ProbabilisticBaseline):
         terms: number of OU terms.
         period: in steps, of one more term that swings; None for none.
         noise: whether there is any.
-        windows: of training that the likelihood is of, drawn by ``seed`` if there are more.
+        steps: of training, all together, that the likelihood is of: parts of windows, drawn by ``seed``.
+        longest: steps of a part; the cost grows with its square.
         iterations: of L-BFGS.
         seed: of the draw.
         kernel: from `fit`.
@@ -68,13 +69,14 @@ class GaussianProcess(ProbabilisticBaseline):
     terms: int = 2
     period: float | None = None
     noise: bool = True
-    windows: int = 48
+    steps: int = 1536
+    longest: int = 96
     iterations: int = 60
     seed: int = 0
     kernel: Kernel | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("terms", "windows", "iterations"):
+        for name in ("terms", "steps", "longest", "iterations"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         require(self.period is None or self.period > 0, "period", self.period, "a positive number of steps, or None")
 
@@ -89,9 +91,11 @@ class GaussianProcess(ProbabilisticBaseline):
         """A copy that knows the kernels, by the likelihood of ``train (B, L, K)`` at ``time (B, L)`` in steps."""
         fitted = super().fit(train, time=time)
         values, times = as_windows(train, time, "train")
-        drawn = np.random.default_rng(self.seed).permutation(len(values))[: self.windows]
-        centred = torch.from_numpy(np.moveaxis(values[drawn] - fitted.mean, 2, 1).copy())
-        stamps = torch.from_numpy(times[drawn].copy())
+        rng, length = np.random.default_rng(self.seed), min(self.longest, values.shape[1])
+        drawn = rng.permutation(len(values))[: max(1, self.steps // length)]
+        part = rng.integers(0, values.shape[1] - length, (len(drawn), 1), endpoint=True) + np.arange(length)
+        centred = torch.from_numpy(np.moveaxis(values[drawn[:, None], part] - fitted.mean, 2, 1).copy())
+        stamps = torch.from_numpy(times[drawn[:, None], part])
         lags = stamps[:, :, None] - stamps[:, None, :]
         scale = torch.from_numpy(np.nanvar(values, (0, 1)))
         require(bool((scale > 0).all()), "train", "a constant variable", "some that vary")

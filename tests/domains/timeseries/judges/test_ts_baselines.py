@@ -180,7 +180,7 @@ def test_an_ou_process_at_irregular_stamps_is_known_exactly():
     lags = np.abs(time[:, :, None] - time[:, None, :])
     exact = 4 * np.exp(-lags / 6) + 0.1 * np.eye(40)
     values = (np.linalg.cholesky(exact) @ rng.standard_normal((60, 40, 1))) + 10
-    fitted = GaussianProcess(terms=1).fit(values[:48], time=time[:48])
+    fitted = GaussianProcess(terms=1, steps=2000).fit(values[:48], time=time[:48])
     variance, length = fitted.kernel.variances.item(), fitted.kernel.lengths.item()
     assert variance / length == pytest.approx(4 / 6, rel=0.1)  # what dense stamps tell of an OU process
     assert fitted.kernel.noise.item() == pytest.approx(0.1, abs=0.05)
