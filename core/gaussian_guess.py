@@ -42,7 +42,8 @@ class GaussianGuess:
     ) -> None:
         self.mean, self.std = mean, std
         log_snr = (-8 * c).reshape(-1, *[1] * (mean.ndim - 1))
-        alpha, sigma = log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
+        # By the exponential, which rounds alike wherever a number stands in a batch; torch's sigmoid does not.
+        alpha, sigma = (1 / (1 + (-log_snr).exp())).sqrt(), (1 / (1 + log_snr.exp())).sqrt()
         self.level = Level(c, alpha, sigma, log_snr)
         self.width = (sigma.square() + (alpha * std).square()).sqrt()
         self.cos, self.sin = alpha * std / self.width, sigma / self.width

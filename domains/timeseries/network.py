@@ -163,8 +163,8 @@ class SeriesTransformer(nn.Module):
         values = x.masked_fill(~known, 0)
         at = _positions(x, time)
         between, nearest = interpolated(values, known, at)
-        passed = torch.log1p(at.diff(dim=1, prepend=at[:, :1] - 1).clamp(min=0))
-        parts = [values, known.to(x.dtype), between, 1 / (1 + nearest), passed[..., None].to(x.dtype)]
+        passed = at.diff(dim=1, prepend=at[:, :1] - 1).clamp(min=0)
+        parts = [values, known.to(x.dtype), between, 1 / (1 + nearest), (1 / (1 + passed))[..., None].to(x.dtype)]
         h = self.enter(torch.cat([*parts, *(some for some in (calendar, covariates) if some is not None)], -1))
         if self.series is not None:
             h = h + self.series(static)[:, None]
