@@ -98,7 +98,7 @@ class Clock:
         """
         stamps = [one.stamps for one in panel.series if len(one) > 1]
         if not stamps:
-            raise ValueError("no series has two rows: expected at least two stamps to know the step of time")
+            raise ValueError("the longest series has 1 sample: expected at least two rows to know the step of time")
         if panel.kind == "number":
             gaps = np.concatenate([np.diff(one) for one in stamps])
             step = float(np.median(gaps))
@@ -173,8 +173,10 @@ class Clock:
 
     def next(self, stamps: np.ndarray, horizon: int) -> np.ndarray:
         """The ``horizon`` stamps that follow the last one in the rhythm of the training data."""
-        pd = need("pandas", to="count on stamps", extra="timeseries") if self.kind != "number" else None
-        step: Any = self.step
+        if self.kind == "number":
+            return later(Stamps(stamps[-1:], self.kind), self.step, horizon)
+        pd = need("pandas", to="count on stamps", extra="timeseries")
+        step: Any
         if self.frequency is not None:
             step = self.frequency
         elif self.months:
@@ -182,7 +184,7 @@ class Clock:
             step = pd.offsets.MonthEnd(round(self.step)) if end else pd.DateOffset(months=round(self.step))
         elif self.kind == "datetime" and self.step % DAY == 0:
             step = pd.DateOffset(days=round(self.step / DAY))
-        elif self.kind != "number":
+        else:
             step = pd.Timedelta(seconds=self.step)
         return later(Stamps(stamps[-1:], self.kind, self.zone), step, horizon)
 

@@ -203,7 +203,10 @@ class SeriesData(WindowData):
     def panels(self) -> SeriesSplit:
         whole = self._read(self.data)
         shares = [part if _is_share(part) else 0.0 for part in (self.validation, self.heldout)]
-        cut = split_time(whole, *shares) if self.split == "time" else split_series(whole, *shares, self.split_seed)
+        if self.split == "time":
+            cut = split_time(whole, shares[0], shares[1])
+        else:
+            cut = split_series(whole, shares[0], shares[1], self.split_seed)
         return SeriesSplit(
             cut.train,
             cut.heldout if _is_share(self.heldout) else self._read(self.heldout),
@@ -253,7 +256,7 @@ def split_time(panel: Panel, validation: float, heldout: float) -> SeriesSplit:
         tuple(one.part(cut[i], cut[i + 1]) for one, cut in zip(panel.series, cuts) if cut[i + 1] > cut[i])
         for i in range(3)
     ]
-    return _split(panel, *parts, validation, heldout)
+    return _split(panel, parts, validation, heldout)
 
 
 def split_series(panel: Panel, validation: float, heldout: float, seed: int) -> SeriesSplit:
@@ -273,7 +276,7 @@ def split_series(panel: Panel, validation: float, heldout: float, seed: int) -> 
     first, second = round(count * heldout), round(count * heldout) + round(count * validation)
     chosen = [order[second:], order[first:second], order[:first]]
     parts = [tuple(panel.series[i] for i in np.sort(some)) for some in chosen]
-    return _split(panel, *parts, validation, heldout)
+    return _split(panel, parts, validation, heldout)
 
 
 def cut_pieces(panel: Panel, rows: int) -> Panel:
@@ -294,14 +297,8 @@ def cut_pieces(panel: Panel, rows: int) -> Panel:
     return replace(panel, series=tuple(pieces), form=None)
 
 
-def _split(
-    panel: Panel,
-    train: tuple[Series, ...],
-    between: tuple[Series, ...],
-    last: tuple[Series, ...],
-    validation: float,
-    heldout: float,
-) -> SeriesSplit:
+def _split(panel: Panel, parts: Sequence[tuple[Series, ...]], validation: float, heldout: float) -> SeriesSplit:
+    train, between, last = parts
     for name, share, part in (("train", 1.0, train), ("validation", validation, between), ("heldout", heldout, last)):
         if share and not part:
             raise ValueError(

@@ -239,8 +239,7 @@ def _records(
     beside = [known(pd, frame.iloc[:, columns.index(name)], name, stamps) for name in static]
     order = np.lexsort((number, stamps.values, codes))
     found, rows, times, which_one = [], [], [], []
-    for i, name in enumerate(names):
-        where = order[codes[order] == i]
+    for name, where in zip(names, np.split(order, np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])):
         constants = tuple(_constant(column[where], label, name) for label, column in zip(static, beside))
         at = np.unique(stamps.values[where])
         if roles.frequency is not None:

@@ -147,7 +147,7 @@ def test_other_columns_are_refused_by_name():
 def test_training_refuses_what_it_cannot_learn_of():
     with pytest.raises(ValueError, match=r"column 'b' has no value in the training data.*drop the column"):
         SeriesFacts.fit(as_panel(frame().assign(b=NAN), **ROLES))
-    with pytest.raises(ValueError, match="no series has two rows"):
+    with pytest.raises(ValueError, match="expected at least two rows"):
         SeriesFacts.fit(as_panel(np.ones((1, 2))))
     with pytest.raises(TypeError, match=r"column Timestamp.*rename it"):
         SeriesFacts.fit(as_panel(pd.DataFrame(np.eye(3), columns=pd.date_range("2024", periods=3))))
