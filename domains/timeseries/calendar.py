@@ -85,7 +85,7 @@ class Clock:
 
     @classmethod
     def fit(cls, panel: Panel, cycles: Sequence[str] | None = None) -> "Clock":
-        """The step that is most common (the median) and the cycles that the training stamps have.
+        """The step (the lower median of the differences) and the cycles that the training stamps have.
 
         Of day, week and year those are chosen that the stamps show twice or more and with four steps or more each.
 
@@ -101,15 +101,15 @@ class Clock:
             raise ValueError("the longest series has 1 sample: expected at least two rows to know the step of time")
         if panel.kind == "number":
             gaps = np.concatenate([np.diff(one) for one in stamps])
-            step = float(np.median(gaps))
+            step = _middle(gaps)
             return cls(step=step, regular=_most_equal(gaps / step), cycles=tuple(cycles or ()))
         gaps = np.concatenate([_seconds(np.diff(one)) for one in stamps])
-        step = float(np.median(gaps))
+        step = _middle(gaps)
         if panel.kind == "timedelta":
             return cls("timedelta", step, regular=_most_equal(gaps / step), cycles=tuple(cycles or ()))
         months = step >= 28 * DAY and _one_day_of_month([wall_clock(one, panel.zone) for one in stamps])
         if months:
-            step = float(np.median(np.concatenate([np.diff(_months(wall_clock(one, panel.zone))) for one in stamps])))
+            step = _middle(np.concatenate([np.diff(_months(wall_clock(one, panel.zone))) for one in stamps]))
         draft = cls("datetime", step, months, zone=panel.zone)
         regular = _most_equal(np.concatenate([np.diff(draft.elapsed(one)) for one in stamps]))
         frequency = None if regular else _rhythm(max(stamps, key=len), panel.zone)
@@ -194,6 +194,11 @@ class Clock:
         if self.months:
             return f"{self.step:g} months"
         return str(need("pandas", to="count on stamps", extra="timeseries").Timedelta(seconds=self.step))
+
+
+def _middle(gaps: np.ndarray) -> float:
+    """The lower median, which is one of the gaps."""
+    return float(np.quantile(gaps, 0.5, method="lower"))
 
 
 def _most_equal(gaps: np.ndarray) -> bool:

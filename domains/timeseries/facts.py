@@ -114,7 +114,9 @@ class SeriesFacts:
         Raises:
             ValueError: a missing or new column, stamps of another kind or frequency, and what `as_panel` refuses.
         """
-        if not isinstance(data, Panel):
+        if isinstance(data, Panel):
+            data = as_panel(data, static=() if static is None else static, frequency=frequency)
+        else:
             fixed = [column.name for column in self.static]
             if static is not None:
                 static = self._lookup(static, fixed)

@@ -35,6 +35,8 @@ def filled(column: np.ndarray | Any, missing: np.ndarray, values: np.ndarray) ->
             # The largest 64-bit integers are no floats: the rounded bound would overflow.
             top = np.nextafter(float(held.max), 0) if float(held.max) > held.max else float(held.max)
             new = np.clip(np.rint(new), float(held.min), top)
+        else:
+            new = np.clip(new, np.finfo(dtype).min, np.finfo(dtype).max)
         out[there] = new.astype(dtype)
     return out
 

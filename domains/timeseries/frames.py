@@ -67,6 +67,8 @@ def as_panel(
                [2., 5.]], dtype=float32)
     """
     if isinstance(data, Panel):
+        if not (variables is covariates is frequency is None and isinstance(static, tuple) and not static):
+            raise ValueError("data are a panel already, whose columns and stamps are settled; leave out what says them")
         return data
     for name, given in (("variables", variables), ("covariates", covariates)):
         if isinstance(given, str):

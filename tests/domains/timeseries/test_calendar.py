@@ -91,6 +91,11 @@ def test_days_of_a_month_are_months_apart():
     assert str(clock.next(stamps_of(index), 2)[1]).startswith("2025-02-15T06:00")
 
 
+def test_the_step_is_one_that_occurs():
+    clock = clock_of(pd.PeriodIndex(["2024-01", "2024-02", "2024-04"], freq="M"))
+    assert (str(clock), clock.step) == ("1 months", 1)
+
+
 def test_numbers_and_differences_have_steps_too():
     clock = clock_of(pd.Index([0.0, 0.5, 1.0, 2.0, 2.5]))
     assert (clock.step, clock.regular, clock.cycles) == (0.5, False, ())

@@ -93,6 +93,10 @@ def test_integers_take_the_nearest_that_they_hold():
     frame = pd.DataFrame({"a": pd.array([200, None, None, None], dtype="UInt8")})
     back = as_panel(frame).restore([np.array([[0.0], [-3.0], [300.0], [17.5]])])
     assert back["a"].tolist() == [200, 0, 255, 18]
+    small = pd.DataFrame({"a": np.array([1, NAN, NAN], dtype=np.float32)})
+    back = as_panel(small).restore([np.array([[0.0], [1e300], [-1e300]])])
+    largest = np.finfo(np.float32).max
+    assert back["a"].tolist() == [1, largest, -largest]
     large = pd.DataFrame({"a": pd.array([2**62 + 1, None], dtype="Int64")})
     assert as_panel(large).restore([np.array([[0.0], [1e30]])])["a"].tolist() == [2**62 + 1, 2**63 - 1024]
 
@@ -539,6 +543,9 @@ def test_results_of_other_shapes_are_refused():
 def test_a_panel_is_given_back_and_one_row_is_enough():
     panel = as_panel(wide().iloc[:1])
     assert as_panel(panel) is panel
+    for more in ({"variables": ["a"]}, {"static": ["a"]}, {"frequency": "h"}):
+        with pytest.raises(ValueError, match="a panel already"):
+            as_panel(panel, **more)
     assert panel.restore(numbered(panel)).shape == (1, 3)
     empty = as_panel(wide().assign(c=NAN))  # to predict with; training refuses it
     assert empty.restore(numbered(empty))["c"].tolist() == [2, 12, 22, 32]
