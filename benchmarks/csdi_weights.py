@@ -1,0 +1,203 @@
+"""CSDI's published PhysioNet weights in our network: the paper's figures, and the same in a fifth of the time.
+
+PhysioNet 2012 by the authors' protocol (`CSDIProtocol`: 10 % of the observed entries removed, seed 1, fold 0; 799
+test patients, 24,254 removed entries, scores in scaled units). The reference are the authors' 50 ancestral steps. The
+fast sampler is DDIM with 9 steps of quadratic spacing: on ten validation patients DDIM had the best CRPS of DDIM,
+DDPM, UniPC and DPM-Solver++ (ODE and SDE), and quadratic spacing of even, 3/2 and quadratic. Both run in turns,
+patient by patient.
+
+The paper (arXiv 2107.03502, tables 2 and 3, and the appendix for RMSE) draws 100 samples for each patient: absolute
+and squared error of their median (of the lower of the two in the middle, in the authors' code), and the quantile loss
+at 19 levels over the mean of ``|y|``. On one thread that is more than a day's work. So ``--samples`` are drawn for
+all patients and 100 for the first ``--many`` of them, and what 100 samples would give for all is the score from few
+plus the part of it that depends on their number:
+
+    score_100 = mean score_few + k mean spread,      k = sum (score_100 - score_few) / sum spread over the many,
+
+where score_few of the many is the mean over disjoint groups of as many samples. That part is proportional to the
+spread of the samples among distributions of one shape, however far off the truth is. The spread is the mean
+difference ``E|X - X'|`` for the absolute error and the CRPS (whose score from few is the unbiased energy form), and
+the variance for the squared error.
+
+Figures: ``mae``, ``rmse``, ``crps``, ``fast_mae``, ``fast_rmse``, ``fast_crps``, and ``crps_few`` and
+``fast_crps_few``, the energy form over the mean of ``|y|`` without that part; each with its ``_error``, by a
+bootstrap over patients: what another choice of patients and samples would change. ``crps_relative_error`` is ``|crps
+/ 0.238 - 1|``, ``fast_relative`` is ``fast_crps / crps - 1`` with its error on the same patients, ``fast_time_ratio``
+the processor time of the fast sampler over that of the other. It passes if MAE, RMSE and CRPS are within 3 % of the
+paper's 0.217, 0.498 and 0.238, ``fast_relative`` is at most 0.03 and ``fast_time_ratio`` at most 0.2.
+
+What was drawn of each patient is kept under ``--run``; a run that was cut off goes on where it was, and one with more
+samples or more patients adds to it.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import parser, record, set_threads
+
+from ornstein.core import DDIM, DDPM, SDE, Denoiser, NetworkDenoiser, Sampler, SeededNoise, Times, UniformTime
+from ornstein.core.training.seeds import derive_seed
+from ornstein.domains.timeseries.csdi import CSDI_TABLE, CSDINetwork
+from ornstein.domains.timeseries.judges import CSDI_LEVELS, quantile_loss
+from ornstein.domains.timeseries.physionet import CSDIProtocol, read_physionet
+
+PUBLISHED = {"mae": 0.217, "rmse": 0.498, "crps": 0.238}
+STEPS = len(CSDI_TABLE.betas)
+ANCESTRAL = DDPM(STEPS, grid=UniformTime())
+FAST_STEPS = (49, 38, 28, 19, 12, 7, 3, 1, 0)  # drawn to the data, as DDIM's quadratic times
+FAST = DDIM(len(FAST_STEPS), grid=Times((*((step + 1) / STEPS for step in FAST_STEPS), 0.0)))
+MANY = 100
+NUMBERS = 1 << 20  # of samples that a patient may have
+
+
+def draw(denoiser: Denoiser, sampler: Sampler, data: CSDIProtocol, patient: int, count: int, first: int, seed: int):
+    """Samples ``first ...`` of a patient's removed entries ``(count, N)``, and the processor seconds that they took."""
+    start = time.process_time()
+    given = torch.from_numpy(data.given[patient]).expand(count, -1, -1)
+    known = torch.from_numpy(data.values[patient]).expand(count, -1, -1)
+    # The streams of the steps begin with the same draws: the first state has a seed of its own.
+    noise = SeededNoise(derive_seed(seed, "start")).begin(count, first).draw(known)
+    condition = {"context": denoiser.network.encode(known[:1])}
+    x = torch.where(given, known, noise)
+    x = sampler.sample(denoiser, x.shape, seed=seed, first=first, x=x, given=given, condition=condition)
+    return x.numpy()[:, data.target[patient]], time.process_time() - start
+
+
+def run_patient(denoiser: Denoiser, data: CSDIProtocol, patient: int, count: int, seed: int, file: Path) -> None:
+    """Both samplers' samples of a patient, in turns of eight, into ``file``."""
+    names, found, seconds = ("ancestral", "fast"), {"ancestral": [], "fast": []}, np.zeros(2)
+    for start in range(0, count, 8):
+        some = min(8, count - start)
+        for place, (name, sampler) in enumerate(zip(names, (ANCESTRAL, FAST))):
+            samples, spent = draw(denoiser, sampler, data, patient, some, patient * NUMBERS + start, seed)
+            found[name].append(samples)
+            seconds[place] += spent
+    arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+    partial = file.with_suffix(".part")
+    with open(partial, "wb") as out:
+        np.savez(out, **arrays, truth=data.values[patient][data.target[patient]], seconds=seconds, seed=seed)
+    partial.rename(file)
+
+
+def _held(file: Path, seed: int) -> int:
+    """How many samples of this seed a file has of each sampler."""
+    with np.load(file, allow_pickle=False) as found:
+        return len(found["ancestral"]) if found["seed"] == seed else 0
+
+
+def lower_median(samples: np.ndarray) -> np.ndarray:
+    """The middle sample, the lower one of two."""
+    return np.sort(samples, 0)[(len(samples) - 1) // 2]
+
+
+def many_scores(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Sums over entries of absolute error, squared error and mean quantile loss at 19 levels."""
+    error = lower_median(samples) - truth
+    loss = quantile_loss(np.quantile(samples, CSDI_LEVELS, axis=0), truth, CSDI_LEVELS)
+    return np.array([np.abs(error).sum(), (error**2).sum(), loss.mean(0).sum()])
+
+
+def few_scores(samples: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Sums of absolute error, squared error and unbiased CRPS, then of the mean difference, variance, and mean
+    difference of the samples.
+    """
+    count = len(samples)
+    error = np.median(samples, 0) - truth
+    weights = 2 * np.arange(1, count + 1) - count - 1
+    difference = 2 * weights @ np.sort(samples, 0) / (count * (count - 1))
+    crps = np.abs(samples - truth).mean(0) - 0.5 * difference
+    spread = [difference.sum(), samples.var(0, ddof=1).sum(), difference.sum()]
+    return np.array([np.abs(error).sum(), (error**2).sum(), crps.sum(), *spread])
+
+
+def tabulate(files: list[Path], few: int) -> dict[str, np.ndarray]:
+    """A row a patient: entries, sum of ``|y|``, seconds, and of each sampler the sums of few and (or NaN) of many."""
+    rows: dict[str, list] = {name: [] for name in ("size", "seconds", "count", "ancestral", "fast")}
+    for file in files:
+        with np.load(file, allow_pickle=False) as found:
+            truth = found["truth"].astype(np.float64)
+            rows["size"].append((len(truth), np.abs(truth).sum()))
+            rows["seconds"].append(found["seconds"])
+            rows["count"].append(len(found["ancestral"]))
+            for name in ("ancestral", "fast"):
+                samples = found[name].astype(np.float64)
+                groups = [samples[i : i + few] for i in range(0, len(samples) - few + 1, few)]
+                mean = np.mean([few_scores(group, truth) for group in groups], 0)
+                many = many_scores(samples, truth) if len(samples) >= MANY else np.full(3, np.nan)
+                rows[name].append(np.concatenate([mean, many]))
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def scores(table: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """MAE, RMSE and CRPS of 100 samples over these patients, and the unbiased CRPS without a correction."""
+    few, spread, many = table[:, :3], table[:, 3:6], table[:, 6:]
+    full = ~np.isnan(many[:, 0])
+    slope = (many[full] - few[full]).sum(0) / spread[full].sum(0) if full.any() else np.zeros(3)
+    total = few.sum(0) + slope * spread.sum(0)
+    entries, absolute = size.sum(0)
+    crps = few[:, 2].sum() / absolute
+    return np.array([total[0] / entries, (total[1] / entries) ** 0.5, total[2] / absolute, crps])
+
+
+def judge(table: dict[str, np.ndarray], seed: int, draws: int = 1000) -> dict[str, float]:
+    """The figures with their errors by a bootstrap over patients, those of many samples and the others apart."""
+    names = ("mae", "rmse", "crps", "crps_few")
+
+    def all_scores(rows: np.ndarray) -> np.ndarray:
+        ours, fast = (scores(table[name][rows], table["size"][rows]) for name in ("ancestral", "fast"))
+        return np.concatenate([ours, fast, [fast[2] / ours[2] - 1]])
+
+    full = ~np.isnan(table["ancestral"][:, -1])
+    groups = [np.flatnonzero(full), np.flatnonzero(~full)]
+    generator = np.random.default_rng(seed)
+    again = [all_scores(np.concatenate([generator.choice(g, len(g)) for g in groups if len(g)])) for _ in range(draws)]
+    labels = [*names, *(f"fast_{name}" for name in names), "fast_relative"]
+    values, errors = all_scores(np.concatenate(groups)), np.std(again, 0)
+    figures = dict(zip(labels, values)) | {f"{name}_error": error for name, error in zip(labels, errors)}
+    figures["crps_relative_error"] = abs(figures["crps"] / PUBLISHED["crps"] - 1)
+    ancestral, fast = table["seconds"].sum(0)
+    figures |= {"fast_time_ratio": fast / ancestral, "seconds_a_sample": ancestral / table["count"].sum()}
+    counts = {"patients": len(full), "many_patients": int(full.sum())}
+    return {name: float(value) for name, value in figures.items()} | counts
+
+
+def main() -> int:
+    """Draw what is missing of all patients, print and record."""
+    options = parser(__doc__)
+    options.add_argument("--data", default="../shared/data/physionet2012/set-a.tar.xz", help="set A (%(default)s)")
+    options.add_argument("--weights", default="../shared/data/csdi_pretrained/model.pth", help="(%(default)s)")
+    options.add_argument("--samples", type=int, default=3, help="of each patient (default: %(default)s)")
+    options.add_argument("--many", type=int, default=10, help=f"patients with {MANY} samples (default: %(default)s)")
+    options.add_argument("--patients", type=int, help="of the test part (default: all)")
+    options.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")
+    options.add_argument("--run", help="folder for the samples (default: a temporary one)")
+    given = options.parse_args()
+    set_threads(given.threads)
+    many, patients = (0, 2) if given.quick else (given.many, given.patients)
+    data = CSDIProtocol(read_physionet(given.data))
+    network = CSDINetwork.from_published(given.weights).requires_grad_(False)
+    denoiser = NetworkDenoiser(network, SDE(CSDI_TABLE), prediction="eps")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(given.run or scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        test = [int(patient) for patient in data.test[:patients] if data.target[patient].any()]
+        files = [folder / f"{data.ids[patient]}.npz" for patient in test]
+        for place, (patient, file) in enumerate(zip(test, files)):
+            count = MANY if place < many else given.samples
+            if not file.exists() or _held(file, given.seed) < count:
+                run_patient(denoiser, data, patient, count, given.seed, file)
+            if place % 20 == 19:
+                so_far = judge(tabulate(files[: place + 1], given.samples), given.seed, draws=100)
+                print({name: round(value, 4) for name, value in so_far.items()}, file=sys.stderr, flush=True)
+        figures = judge(tabulate(files, given.samples), given.seed)
+    passed = {name: abs(figures[name] / value - 1) <= 0.03 for name, value in PUBLISHED.items()}
+    passed |= {"fast_crps": figures["fast_relative"] <= 0.03, "fast_time": figures["fast_time_ratio"] <= 0.2}
+    return record("csdi_weights", figures, passed, seeds=[given.seed], quick=given.quick, threads=given.threads)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
