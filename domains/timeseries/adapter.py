@@ -99,7 +99,6 @@ class SeriesModel(DomainAdapter):
         """The network inside the denoiser; before the facts are known, the one that was given."""
         return self._pattern[0] if self.facts is None else self.denoiser.network
 
-    @property
     def known(self) -> SeriesFacts:
         """The facts.
 
@@ -129,7 +128,7 @@ class SeriesModel(DomainAdapter):
             came = type(batch).__name__
             raise TypeError(f"the batch is of type {came}: expected a dict with 'values' and 'observed'")
         values, observed = batch["values"], batch["observed"]
-        count = len(self.known.variables)
+        count = len(self.known().variables)
         if values.ndim != 3 or values.shape[2] != count or observed.shape != values.shape:
             raise ValueError(
                 f"values of shape {tuple(values.shape)} with observed {tuple(observed.shape)}: expected (B, L, {count})"
@@ -143,12 +142,12 @@ class SeriesModel(DomainAdapter):
 
     def decode(self, state: Tensor) -> np.ndarray:
         """Windows ``(N, L, K)`` in units of the data, float64."""
-        return self.known.unscale(state.detach().cpu().numpy())
+        return self.known().unscale(state.detach().cpu().numpy())
 
     def state_shape(self, num: int, condition: Mapping[str, Tensor]) -> tuple[int, ...]:
         """``(num, L, K)``."""
         length = condition["time"].shape[1] if "time" in condition else self.window
-        return (num, length, len(self.known.variables))
+        return (num, length, len(self.known().variables))
 
     def example_batch(self, num: int) -> dict[str, Tensor]:
         """A batch of random windows, as a data module would give it, for the conformance suite."""
@@ -171,7 +170,7 @@ class SeriesModel(DomainAdapter):
         Raises:
             ValueError: the model needs covariates or static values.
         """
-        facts = self.known
+        facts = self.known()
         if needed := [name for name in ("covariates", "static") if facts.widths[name]]:
             raise ValueError(
                 f"the model was trained with columns that are {needed[0]}: give sample() a frame that has them, with "
@@ -198,7 +197,7 @@ class SeriesModel(DomainAdapter):
         from ornstein.core.evaluation.drawing import COLOURS, INK, axes_grid, figure_bytes
 
         figure, rows = axes_grid(samples.shape[2], extra="timeseries", width=7.6, height=1.75)
-        for k, (axes, name) in enumerate(zip(rows, self.known.names)):
+        for k, (axes, name) in enumerate(zip(rows, self.known().names)):
             for i, window in enumerate(samples[:WINDOWS]):
                 axes.plot(window[:, k], color=COLOURS[i % len(COLOURS)], linewidth=0.9)
             axes.set_ylabel(str(name), color=INK, fontsize=9)
@@ -209,7 +208,7 @@ class SeriesModel(DomainAdapter):
         """Each window as ``000000.csv`` and so on, a column a variable."""
         Path(directory).mkdir(parents=True, exist_ok=True)
         paths = [Path(directory) / f"{first + i:06d}.csv" for i in range(len(samples))]
-        names = ["/".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in self.known.names]
+        names = ["/".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in self.known().names]
         for path, window in zip(paths, samples):
             lines = [",".join(names), *(",".join(map(repr, row)) for row in window.tolist())]
             path.write_text("\n".join(lines) + "\n", encoding="utf-8")

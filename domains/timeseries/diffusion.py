@@ -147,7 +147,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 super().fit(module, run=Path(scratch) / "run", **told)
-        names = self.known.names
+        names = self.known().names
         self.n_features_in_ = len(names)
         if all(isinstance(name, str) for name in names):
             self.feature_names_in_ = np.array(names, dtype=object)
@@ -155,7 +155,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
 
     def _read(self, data: Any, options: dict[str, Any]) -> Panel:
         data = plain(data)
-        count = len(self.known.variables) + len(self.known.covariates)
+        count = len(self.known().variables) + len(self.known().covariates)
         if isinstance(data, np.ndarray) and data.ndim == 1 and count > 1:
             raise ValueError(f"X has one axis where {count} features are expected. Reshape your data to (T, {count})")
         if isinstance(data, np.ndarray) and data.ndim > 1 and data.shape[-1] != count:
@@ -206,7 +206,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the variables, which imputation does not change."""
-        return np.array([str(name) for name in self.known.names], dtype=object)
+        return np.array([str(name) for name in self.known().names], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return self.facts is not None

@@ -30,7 +30,7 @@ ENOUGH = 40
 
 def reference_of(model: "SeriesTasks", panel: Panel, train: Panel, removed: Missingness, seed: int) -> SeriesReference:
     """Windows of a panel with entries removed, beside windows of the data that baselines learn from."""
-    facts = model.known
+    facts = model.known()
     rows, learned = (Rows.of([facts.scale(one) for one in some.series], model.window) for some in (panel, train))
     heldout = FixedWindows.cover(rows, model.window, removed, derive_seed(seed, "removed")).all()
     known = FixedWindows.cover(learned, model.window, None, 0).all()
@@ -48,10 +48,9 @@ def predictions(
     known = _with_gaps(heldout["values"], given)
     regular = bool((heldout["time"].diff(dim=1) - 1).abs().max() <= 0.01)
     time = None if regular else heldout["time"].double().numpy()
-    baselines = default_baselines(period=period, regular=regular)
-    for baseline in baselines:
-        learned = _with_gaps(train["values"], train["observed"])
-        baseline.fit(learned, time=None if regular else train["time"].double().numpy())
+    learned = _with_gaps(train["values"], train["observed"])
+    times = None if regular else train["time"].double().numpy()
+    baselines = [one.fit(learned, time=times) for one in default_baselines(period=period, regular=regular)]
     beside = predict_baselines(baselines, known, heldout["target"].numpy(), n=n, time=time, seed=model.seed)
     return {"model": np.stack(found, 1), **beside}
 
@@ -95,7 +94,7 @@ def report_of(
     from ornstein.domains.timeseries.report import imputation_report
 
     given = (reference.heldout["observed"] & ~reference.heldout["target"]).numpy()
-    names = [str(name) for name in model.known.names]
+    names = [str(name) for name in model.known().names]
     return imputation_report(
         path, found, truth, target, values=np.where(given, truth, np.nan), names=names, joint=False
     )

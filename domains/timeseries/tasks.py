@@ -56,6 +56,8 @@ class SeriesTasks(SeriesModel):
             options: of all tasks; ``horizon`` and ``future`` as in `forecast`.
         """
         if isinstance(data, int | np.integer) and not isinstance(data, bool):
+            if data < 1:
+                raise ValueError(f"num must be at least 1, got {data}")
             return self.generate(int(data), **options)
         panel, found = self._completed(data, n, **options)
         return panel.restore_samples(found)
@@ -125,7 +127,7 @@ class SeriesTasks(SeriesModel):
         completion = self.completion(first=first, **options)
         with self.evaluating(), torch.no_grad():
             found = completion(self.blank(n, length, completion.seed, first), 1)
-        return self.known.unscale(np.concatenate(found))
+        return self.known().unscale(np.concatenate(found))
 
     # What does not fit.
 
@@ -153,7 +155,7 @@ class SeriesTasks(SeriesModel):
         if folds < 2 or block < 1:
             raise ValueError(f"folds={folds}, block={block}: expected at least 2 folds and blocks of at least 1 step")
         panel = self._read(data, options)
-        facts, rng = self.known, np.random.default_rng(derive_seed(self._seed(options), "folds"))
+        facts, rng = self.known(), np.random.default_rng(derive_seed(self._seed(options), "folds"))
         whole = [facts.scale(one) for one in panel.series]
         part = [
             np.repeat(rng.integers(folds, size=(-(-len(one.values) // block), one.values.shape[1])), block, 0)
@@ -201,7 +203,7 @@ class SeriesTasks(SeriesModel):
         """
         panel = self._read(data, options)
         seed = self._seed(options)
-        learned = panel if train is None else self.known.read(train)
+        learned = panel if train is None else self.known().read(train)
         reference = reference_of(self, panel, learned, removed, seed)
         if train is None:
             heldout = reference.heldout
@@ -219,7 +221,7 @@ class SeriesTasks(SeriesModel):
             if future is not None:
                 raise ValueError("future without horizon: covariates of rows ahead are for forecasts; give horizon")
             return panel, self._draw(panel, n, **options)
-        ahead = self.known.ahead(panel, horizon, future)
+        ahead = self.known().ahead(panel, horizon, future)
         past = max(self.window - horizon, self.window // 2)
         whole = [
             one.part(max(0, len(one) - past), len(one)).followed_by(new) for one, new in zip(panel.series, ahead.series)
@@ -229,7 +231,7 @@ class SeriesTasks(SeriesModel):
     def _read(self, data: Any, options: dict[str, Any]) -> Panel:
         """The data as a panel; the options of reading are taken out."""
         reading = {name: options.pop(name) for name in ("static", "frequency") if name in options}
-        return self.known.read(data, **reading)
+        return self.known().read(data, **reading)
 
     def _draw(self, panel: Panel, n: int, **options: Any) -> list[np.ndarray]:
         return self._draw_series(panel.series, n, **options)
@@ -238,7 +240,7 @@ class SeriesTasks(SeriesModel):
     def _draw_series(self, series: Sequence[Any], n: int, **options: Any) -> list[np.ndarray]:
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"n={n!r}: expected a whole number of samples, at least 1")
-        facts, completion = self.known, self.completion(**options)
+        facts, completion = self.known(), self.completion(**options)
         with self.evaluating():
             return [facts.unscale(samples) for samples in completion([facts.scale(one) for one in series], int(n))]
 

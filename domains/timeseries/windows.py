@@ -13,16 +13,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ornstein.core import window_starts
 from ornstein.core.schedules import require
 from ornstein.domains.timeseries.facts import Scaled
 from ornstein.domains.timeseries.missingness import Missingness
 
-__all__ = ["FixedWindows", "RandomWindows", "Rows", "window_starts"]
+__all__ = ["FixedWindows", "RandomWindows", "Rows", "series_windows"]
 
 Batch = dict[str, Tensor]
 
 
-def window_starts(lengths: Sequence[int], length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
+def series_windows(lengths: Sequence[int], length: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows that cover series: at 0, ``stride``, ``2 stride``, ..., and a last one that ends where the series ends.
 
     A series shorter than a window has one, which reaches beyond its end.
@@ -39,12 +40,7 @@ def window_starts(lengths: Sequence[int], length: int, stride: int) -> tuple[np.
         ValueError: a length below 1, or a stride that leaves rows out.
     """
     require(length >= 1, "length", length, "at least 1 step")
-    require(1 <= stride <= length, "stride", stride, f"1 to length={length}, so that no row is left out")
-    starts = []
-    for rows in lengths:
-        last = max(rows - length, 0)
-        regular = np.arange(0, last + 1, stride)
-        starts.append(regular if regular[-1] == last else np.append(regular, last))
+    starts = [np.array(window_starts(max(rows, length), length, stride)) for rows in lengths]
     series = np.repeat(np.arange(len(starts)), [len(some) for some in starts])
     return series, np.concatenate(starts)
 
@@ -151,7 +147,7 @@ class FixedWindows(_Windows):
 
     Attributes:
         rows: the series.
-        series, starts: ``(W,)``, of each window, as `window_starts` gives them.
+        series, starts: ``(W,)``, of each window, as `series_windows` gives them.
         target: ``(W, L, K)``, what is hidden.
     """
 
@@ -170,7 +166,7 @@ class FixedWindows(_Windows):
             pattern: what to hide; None for nothing.
             seed: of the pattern.
         """
-        series, starts = map(torch.from_numpy, window_starts(rows.lengths.tolist(), rows.length, stride))
+        series, starts = map(torch.from_numpy, series_windows(rows.lengths.tolist(), rows.length, stride))
         batch = rows.batch(series, starts)
         observed = batch["observed"].numpy()
         target = np.zeros_like(observed)
@@ -208,7 +204,7 @@ class RandomWindows(_Windows):
         rows: the series.
         stride: rows from one window to the next, on average.
         targets: what to hide; see `Missingness`.
-        grid: windows at the places of `window_starts` instead, each once an epoch.
+        grid: windows at the places of `series_windows` instead, each once an epoch.
     """
 
     rows: Rows
@@ -219,7 +215,7 @@ class RandomWindows(_Windows):
 
     def __post_init__(self) -> None:
         if self.grid:
-            series, starts = window_starts(self.rows.lengths.tolist(), self.rows.length, self.stride)
+            series, starts = series_windows(self.rows.lengths.tolist(), self.rows.length, self.stride)
         else:
             require(self.stride >= 1, "stride", self.stride, "at least 1 row")
             counts = np.maximum(self.rows.lengths.numpy() - self.rows.length + 1, 1)

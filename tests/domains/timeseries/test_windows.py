@@ -12,7 +12,7 @@ from ornstein.domains.timeseries.data import SeriesData, WindowData, cut_pieces,
 from ornstein.domains.timeseries.facts import SeriesFacts
 from ornstein.domains.timeseries.frames import as_panel
 from ornstein.domains.timeseries.missingness import Forecast, Mixture, Point, Random
-from ornstein.domains.timeseries.windows import FixedWindows, RandomWindows, Rows, window_starts
+from ornstein.domains.timeseries.windows import FixedWindows, RandomWindows, Rows, series_windows
 
 
 def numbered(lengths, variables=2, missing=0.0):
@@ -44,7 +44,7 @@ def places_of(batch, facts):
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5), st.integers(1, 12), st.integers(1, 12))
 def test_windows_cover_every_row_and_end_where_series_end(lengths, length, stride):
     stride = min(stride, length)
-    series, starts = window_starts(lengths, length, stride)
+    series, starts = series_windows(lengths, length, stride)
     for i, rows in enumerate(lengths):
         mine = starts[series == i]
         covered = {row for start in mine for row in range(start, start + length)}
@@ -59,9 +59,9 @@ def test_windows_cover_every_row_and_end_where_series_end(lengths, length, strid
 def test_bad_windows_are_named():
     for stride in (0, 5):
         with pytest.raises(ValueError, match="stride"):
-            window_starts([9], 4, stride)
+            series_windows([9], 4, stride)
     with pytest.raises(ValueError, match="length=0"):
-        window_starts([9], 0, 1)
+        series_windows([9], 0, 1)
     with pytest.raises(ValueError, match="series"):
         Rows.of([], 3)
 
