@@ -74,7 +74,7 @@ class SeriesTransformer(nn.Module):
         head_width: int = 32,
         mlp_ratio: float = 4.0,
         kernel: int = 5,
-        dropout: float = 0.0,
+        dropout: float = 0.1,
         spread: float = 0.2,
     ) -> None:
         super().__init__()
