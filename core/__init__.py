@@ -45,6 +45,7 @@ from .embedded import (
     EnumeratedEmbeddedDenoiser,
     SqrtSchedule,
 )
+from .gaussian_guess import GaussianGuess
 from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
 from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import (
@@ -191,6 +192,7 @@ from .schedules import (
 )
 from .score_matching import ImplicitScoreMatching, SlicedScoreMatching
 from .sdes import SDE, Level
+from .shared_encoding import SharedEncoding
 from .sizes import SizeDistribution, size_batches
 from .symmetric import CentredSDE, SymmetricSDE
 from .training_times import (
@@ -297,6 +299,7 @@ __all__ = [
     "FunctionOperator",
     "Gaussian",
     "GaussianDenoiser",
+    "GaussianGuess",
     "GaussianNoise",
     "GaussianPosterior",
     "GeodesicLikelihood",
@@ -391,6 +394,7 @@ __all__ = [
     "Schedule",
     "ScorePosterior",
     "SeededNoise",
+    "SharedEncoding",
     "ShiftedSchedule",
     "SigmoidSchedule",
     "SigmoidWeighting",

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ornstein.domains.timeseries.choosing import choose_sampler
     from ornstein.domains.timeseries.completion import METHODS
     from ornstein.domains.timeseries.csdi import CSDI_TABLE, CSDINetwork
     from ornstein.domains.timeseries.data import SeriesData, SeriesReference, SeriesSplit, WindowData
@@ -63,11 +64,13 @@ __all__ = [
     "ValueDependent",
     "WindowData",
     "as_panel",
+    "choose_sampler",
     "imputation_report",
     "read_physionet",
 ]
 
 _PLACES = {
+    "choosing": ("choose_sampler",),
     "completion": ("METHODS",),
     "csdi": ("CSDI_TABLE", "CSDINetwork"),
     "data": ("SeriesData", "SeriesReference", "SeriesSplit", "WindowData"),

@@ -29,7 +29,8 @@ from ornstein.domains.timeseries.windows import Rows
 __all__ = ["SeriesModel"]
 
 WINDOWS = 8  # curves in a picture
-TOLD = ("time", "calendar", "covariates", "static")
+WIDTHS = ("calendar", "covariates", "static")
+TOLD = ("time", *WIDTHS)
 
 
 class SeriesModel(DomainAdapter):
@@ -85,7 +86,9 @@ class SeriesModel(DomainAdapter):
         network = copy.deepcopy(self._pattern[0])
         if network is None:
             with seeded(derive_seed(self.seed, "initialisation")):
-                network = SeriesTransformer(len(facts.variables), **facts.widths)
+                network = SeriesTransformer(
+                    len(facts.variables), *map(facts.widths.__getitem__, WIDTHS), prediction=self.prediction
+                )
         self._facts = facts
         self.denoiser = NetworkDenoiser(network, self.process, self.prediction).eval()
 
@@ -140,7 +143,7 @@ class SeriesModel(DomainAdapter):
         told = {name: batch[name] for name in TOLD if name in batch}
         return Example(values, {"given": given, **told}, observed)
 
-    def decode(self, state: Tensor) -> np.ndarray:
+    def decode(self, state: Any) -> np.ndarray:
         """Windows ``(N, L, K)`` in units of the data, float64."""
         return self.known().unscale(state.detach().cpu().numpy())
 
@@ -183,7 +186,7 @@ class SeriesModel(DomainAdapter):
             if facts.clock.cycles:
                 day = np.random.default_rng(derive_seed(seed, "calendar", number)).integers(1461)
                 start = np.datetime64("2000-01-01", "ns") + day * np.timedelta64(86_400_000_000_000, "ns")
-                later = facts.clock.next(np.array([start]), length - 1) if length > 1 else []
+                later: Any = facts.clock.next(np.array([start]), length - 1) if length > 1 else []
                 calendar = facts.clock.features(np.concatenate([[start], later]).astype("datetime64[ns]"))
             values, observed = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
             elapsed = np.arange(length, dtype=np.float64)
@@ -224,4 +227,4 @@ class SeriesModel(DomainAdapter):
         from ornstein.domains.timeseries.judging import judge_reference
 
         windows = samples["samples"] if isinstance(samples, Mapping) else samples
-        return judge_reference(self, np.asarray(windows), reference)
+        return judge_reference(self, np.asarray(windows), reference)  # type: ignore[arg-type]  # it has the tasks

@@ -13,13 +13,17 @@ from ornstein.core.config import constructor_parameters
 from ornstein.core.optional import need
 from ornstein.core.training import EMA
 from ornstein.core.training.data import DataModule
+from ornstein.domains.timeseries.choosing import choose_sampler
 from ornstein.domains.timeseries.data import SeriesData
 from ornstein.domains.timeseries.facts import SeriesFacts
+from ornstein.domains.timeseries.frames import as_panel
 from ornstein.domains.timeseries.missingness import Missingness
 from ornstein.domains.timeseries.panel import LABELS, Name, Panel
 from ornstein.domains.timeseries.tasks import SeriesTasks
 
 __all__ = ["TimeSeriesDiffusion"]
+
+ENOUGH = 10  # series, or windows of a series, from which on some are kept for validation
 
 
 def plain(data: Any) -> Any:
@@ -41,7 +45,7 @@ def plain(data: Any) -> Any:
 _base = need("sklearn.base", to="use models of time series", extra="timeseries")
 
 
-class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimator):  # type: ignore[misc,name-defined]
+class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimator):  # type: ignore[name-defined]
     """Diffusion of windows of time series, conditional on what is known: imputation, forecasts, generation, anomalies.
 
     It is fitted to series with gaps, as they are, and fills those of others: ``fit``, ``impute`` (in pipelines
@@ -59,7 +63,9 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         targets: what to hide in training: ``"random"``, ``"historical"``, ``"mix"`` or a `Missingness`, such as
             `Forecast` or a `Mixture`, nearest to what will be asked.
         stride: steps from one training window to the next, on average; ``window`` when not given.
-        validation: part of the end of each series that is kept for the validation loss.
+        validation: part of the data that is kept for the validation loss and, where no sampler is given, for the choice
+            of one (`choose_sampler`): of ten series or more some, else the end of each. Data without ten series or a
+            series of ten windows keep nothing back.
         max_steps, batch_size, lr, optimizer: of training; more are options of `fit`.
         ema: decay of the average of the weights that is kept; 0 keeps the last ones.
         seed: of weights, training and samples.
@@ -97,7 +103,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         cycles: Sequence[str] | None = None,
         targets: str | Missingness = "random",
         stride: int | None = None,
-        validation: float = 0.0,
+        validation: float = 0.1,
         max_steps: int = 2000,
         batch_size: int = 32,
         lr: float = 0.004,
@@ -133,11 +139,11 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         Raises:
             ValueError: data that cannot be understood, or too few of them.
         """
-        module = data if isinstance(data, DataModule) else self._module(plain(data))
+        module: Any = data if isinstance(data, DataModule) else self._module(plain(data))
         given = self._given["facts"]
         if given is None or self.facts is None:
             self.build(module.facts if given is None else given)
-        told = {"max_steps": self.max_steps, "lr": self.lr, "optimizer": self.optimizer}
+        told: dict[str, Any] = {"max_steps": self.max_steps, "lr": self.lr, "optimizer": self.optimizer}
         told |= {"ema": EMA(self.ema) if self.ema else None, "seed": self.seed, "sample_every": 0} | options
         folder = self.run if run is None else run
         if isinstance(data, DataModule):
@@ -147,6 +153,9 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         else:
             with tempfile.TemporaryDirectory() as scratch:
                 super().fit(module, run=Path(scratch) / "run", **told)
+        kept = module.validation_dataset()
+        if kept is not None and self._given["sampler"] is None:
+            self.sampler, _ = choose_sampler(self, kept.all())
         names = self.known().names
         self.n_features_in_ = len(names)
         if all(isinstance(name, str) for name in names):
@@ -165,16 +174,22 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         return super()._read(data, options)
 
     def _module(self, data: Any) -> SeriesData:
-        return SeriesData(
+        panel = as_panel(
             data,
-            heldout=0,
-            validation=self.validation,
             variables=self.variables,
             covariates=self.covariates,
             static=self.static,
             frequency=self.frequency,
             series=self.series,
             time=self.time,
+        )
+        many = len(panel) >= ENOUGH
+        enough = many or max(map(len, panel.series)) >= ENOUGH * self.window
+        return SeriesData(
+            panel,
+            heldout=0,
+            validation=self.validation if enough else 0,
+            split="series" if many else "time",
             length=self.window,
             stride=self.stride,
             targets=self.targets,

@@ -22,7 +22,7 @@ from ornstein.domains.timeseries.windows import Batch, FixedWindows, Rows
 if TYPE_CHECKING:
     from ornstein.domains.timeseries.tasks import SeriesTasks
 
-__all__ = ["judge_reference", "predictions", "reference_of", "report_of"]
+__all__ = ["judge_reference", "predictions", "reference_of", "report_of", "series_of"]
 
 ENOUGH = 40
 """Complete windows from which on generated ones are judged; a half holds the twenty that `judge_generation` needs."""
@@ -44,7 +44,7 @@ def predictions(
     heldout, train = reference.heldout, reference.train
     given = heldout["observed"] & ~heldout["target"]
     with model.evaluating(), torch.no_grad():
-        found = model.completion(**options)(_series(heldout, given), n)
+        found = model.completion(**options)(series_of(heldout, given), n)
     known = _with_gaps(heldout["values"], given)
     regular = bool((heldout["time"].diff(dim=1) - 1).abs().max() <= 0.01)
     time = None if regular else heldout["time"].double().numpy()
@@ -100,7 +100,7 @@ def report_of(
     )
 
 
-def _series(batch: Batch, given: Any) -> list[Scaled]:
+def series_of(batch: Batch, given: Any) -> list[Scaled]:
     """Windows of a batch as series of which only ``given`` is known."""
     count, length, _ = batch["values"].shape
 

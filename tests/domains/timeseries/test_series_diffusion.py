@@ -24,7 +24,9 @@ from ornstein.domains.timeseries import (
     SeriesData,
     SeriesTransformer,
     TimeSeriesDiffusion,
+    choose_sampler,
 )
+from ornstein.domains.timeseries.choosing import CANDIDATES
 
 QUICK = {"max_steps": 2, "batch_size": 4, "sampler": DPMSolver(3)}
 
@@ -255,6 +257,20 @@ def test_the_network_may_be_told_nothing(method):
     error = np.abs(guided[:, hidden] - data[100:116][hidden]).mean()
     blind = np.abs(fitted.generate(50)[:, hidden] - data[100:116][hidden]).mean()
     assert error < 0.6 * blind
+
+
+def test_the_sampler_is_chosen_on_what_is_kept_back():
+    time = np.arange(300.0)
+    data = np.stack([np.sin(time / 5), np.cos(time / 5)], 1)
+    fitted = TimeSeriesDiffusion(window=12, max_steps=30, batch_size=8).fit(data)
+    assert fitted.sampler in CANDIDATES
+    assert fitted.get_params()["sampler"] is None
+    kept = SeriesData(data, length=12, heldout=0, targets="random").validation_dataset().all()
+    chosen, scores = choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(8)], n=16, tolerance=0.0)
+    assert chosen == [DPMSolver(1), DPMSolver(8)][int(np.argmin(scores))]
+    assert choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(8)], n=16, tolerance=10.0)[0] == DPMSolver(1)
+    with pytest.raises(ValueError, match="no targets"):
+        choose_sampler(fitted, {**kept, "target": kept["target"] & False})
 
 
 def test_judged_beside_simple_methods(model, tmp_path):

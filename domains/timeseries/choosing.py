@@ -1,0 +1,60 @@
+"""The cheapest sampler that is good enough, found on windows that were kept back."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ornstein.core import DDIM, DPMSolver, Sampler, UniPC
+from ornstein.core.schedules import require
+from ornstein.domains.timeseries.judges import crps
+from ornstein.domains.timeseries.judging import series_of
+from ornstein.domains.timeseries.windows import Batch
+
+if TYPE_CHECKING:
+    from ornstein.domains.timeseries.tasks import SeriesTasks
+
+__all__ = ["CANDIDATES", "choose_sampler"]
+
+CANDIDATES: tuple[Sampler, ...] = (
+    DPMSolver(5), UniPC(5), DDIM(8), DPMSolver(8), UniPC(8), DPMSolver(12), UniPC(12), DDIM(15), DPMSolver(15),
+)  # fmt: skip
+"""Solvers of 5 to 15 steps, the cheaper first."""
+
+WINDOWS = 64
+
+
+def choose_sampler(
+    model: "SeriesTasks",
+    batch: Batch,
+    candidates: Sequence[Sampler] = CANDIDATES,
+    *,
+    n: int = 32,
+    tolerance: float = 0.01,
+) -> tuple[Sampler, list[float]]:
+    """The first of the candidates whose CRPS is within ``tolerance`` of the best one's, and the CRPS of each.
+
+    Args:
+        model: fitted.
+        batch: windows with targets, which are drawn and compared; of more than 64 some are taken, evenly.
+        candidates: the cheaper first.
+        n: samples of each window.
+        tolerance: part of the least CRPS.
+
+    Raises:
+        ValueError: no candidates, or no targets.
+    """
+    require(len(candidates) > 0, "candidates", candidates, "at least one sampler")
+    some = torch.from_numpy(np.linspace(0, len(batch["values"]) - 1, min(WINDOWS, len(batch["values"]))).astype(int))
+    part = {name: value[some] for name, value in batch.items()}
+    require(bool(part["target"].any()), "batch", "no targets", "windows with targets, to compare with")
+    series = series_of(part, part["observed"] & ~part["target"])
+    truth, mask = part["values"].numpy(), part["target"].numpy()
+    scores = []
+    for sampler in candidates:
+        with model.evaluating(), torch.no_grad():
+            found = model.completion(sampler=sampler)(series, n)
+        scores.append(float(crps(np.stack(found, 1), truth, mask)))
+    chosen = next(i for i, score in enumerate(scores) if score <= (1 + tolerance) * min(scores))
+    return candidates[chosen], scores
