@@ -1,0 +1,1 @@
+"""Molecules: graphs, sequences and positions of atoms, in and out of RDKit."""
