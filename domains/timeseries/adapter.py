@@ -14,10 +14,14 @@ from ornstein.core import (
     CosineSchedule,
     DenoisingObjective,
     DPMSolver,
+    EDMWeighting,
+    LogNormalTimes,
     NetworkDenoiser,
     Objective,
+    PowerTime,
     Prediction,
     Sampler,
+    SharedEncoding,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.training.seeds import derive_seed, seeded
@@ -26,11 +30,22 @@ from ornstein.domains.timeseries.facts import Scaled, SeriesFacts
 from ornstein.domains.timeseries.network import SeriesTransformer
 from ornstein.domains.timeseries.windows import Rows
 
-__all__ = ["SeriesModel"]
+__all__ = ["GRID", "SeriesModel", "default_objective"]
+
+GRID = PowerTime(2.5, start=-8.0)
+"""Times of few steps; what more noise than log-SNR -8 would tell, the network's guess tells."""
 
 WINDOWS = 8  # curves in a picture
 WIDTHS = ("calendar", "covariates", "static")
 TOLD = ("time", *WIDTHS)
+
+
+def default_objective(network: nn.Module | None) -> Objective:
+    """The loss of EDM at noise levels about those where values are decided; with four noise draws of a window for one
+    encoding of what is known, if the network (`SeriesTransformer` where it is None) can encode apart.
+    """
+    loss = DenoisingObjective(EDMWeighting(0.2), LogNormalTimes(-1.5, 1.4))
+    return SharedEncoding(loss, draws=4) if network is None or hasattr(network, "encode") else loss
 
 
 class SeriesModel(DomainAdapter):
@@ -65,8 +80,8 @@ class SeriesModel(DomainAdapter):
         self.window, self.prediction, self.seed = window, prediction, seed
         self._facts: SeriesFacts | None = None
         self.process = SDE(CosineSchedule()) if process is None else process
-        self.objective = DenoisingObjective() if objective is None else objective
-        self.sampler = DPMSolver(10) if sampler is None else sampler
+        self.objective = default_objective(network) if objective is None else objective
+        self.sampler = DPMSolver(8, grid=GRID) if sampler is None else sampler
         self._pattern = [network]  # in a list: not a part of the model
         self.eval()
         if isinstance(facts, SeriesFacts):

@@ -8,6 +8,7 @@ import torch
 
 from ornstein.core import DDIM, DPMSolver, Sampler, UniPC
 from ornstein.core.schedules import require
+from ornstein.domains.timeseries.adapter import GRID
 from ornstein.domains.timeseries.judges import crps
 from ornstein.domains.timeseries.judging import series_of
 from ornstein.domains.timeseries.windows import Batch
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CANDIDATES", "choose_sampler"]
 
-CANDIDATES: tuple[Sampler, ...] = (
-    DPMSolver(5), UniPC(5), DDIM(8), DPMSolver(8), UniPC(8), DPMSolver(12), UniPC(12), DDIM(15), DPMSolver(15),
-)  # fmt: skip
+CANDIDATES: tuple[Sampler, ...] = tuple(
+    kind(steps, grid=GRID) for steps in (5, 8, 11, 15) for kind in (DPMSolver, UniPC, DDIM)
+)
 """Solvers of 5 to 15 steps, the cheaper first."""
 
 WINDOWS = 64

@@ -66,7 +66,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         validation: part of the data that is kept for the validation loss and, where no sampler is given, for the choice
             of one (`choose_sampler`): of ten series or more some, else the end of each. Data without ten series or a
             series of ten windows keep nothing back.
-        max_steps, batch_size, lr, optimizer: of training; more are options of `fit`.
+        max_steps, batch_size, lr, optimizer: of training, at a rate that falls to 0; more are options of `fit`.
         ema: decay of the average of the weights that is kept; 0 keeps the last ones.
         seed: of weights, training and samples.
         run: folder of the training run, which an interrupted run continues from; a temporary one when not given.
@@ -104,9 +104,9 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         targets: str | Missingness = "random",
         stride: int | None = None,
         validation: float = 0.1,
-        max_steps: int = 2000,
+        max_steps: int = 1000,
         batch_size: int = 32,
-        lr: float = 0.004,
+        lr: float = 0.01,
         optimizer: str = "muon",
         ema: float = 0.99,
         seed: int = 0,
@@ -144,6 +144,7 @@ class TimeSeriesDiffusion(SeriesTasks, _base.TransformerMixin, _base.BaseEstimat
         if given is None or self.facts is None:
             self.build(module.facts if given is None else given)
         told: dict[str, Any] = {"max_steps": self.max_steps, "lr": self.lr, "optimizer": self.optimizer}
+        told |= {"schedule": "linear", "warmup": 0.02, "betas": (0.9, 0.98)}
         told |= {"ema": EMA(self.ema) if self.ema else None, "seed": self.seed, "sample_every": 0} | options
         folder = self.run if run is None else run
         if isinstance(data, DataModule):
