@@ -1,0 +1,349 @@
+"""Molecules as graphs of categories, many in memory, and back.
+
+A molecule of ``n`` atoms is ``n`` categories of atoms and one category for each of its bonds. In memory they lie one
+behind the other; a batch is dense, the state of the processes:
+
+    {"atoms": (B, N), "bonds": (B, N (N - 1) / 2)},    pairs as in `pairs`, 0 where padded.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ornstein.core.optional import need
+from ornstein.core.schedules import require
+from ornstein.domains.molecules.building import build_molecule, sanitise
+from ornstein.domains.molecules.pairs import num_atoms, num_pairs, pair_mask
+from ornstein.domains.molecules.stereo import has_stereo, stereo_labels
+from ornstein.domains.molecules.vocabulary import BASE_BONDS, BOND_ORDERS, AtomKind, GraphForm, Vocabulary
+
+__all__ = ["GraphCollector", "Graphs", "collate", "decode_graphs", "encode_graph", "graph_of"]
+
+BOND_NAMES = tuple(BOND_ORDERS)  # a bond's number before there is a vocabulary
+NUMBERS = {name: number for number, name in enumerate(BOND_NAMES)}
+
+Batch = dict[str, Any]
+
+
+@lru_cache(maxsize=1)
+def _rdkit() -> tuple[Any, dict[Any, str], dict[int, str]]:
+    Chem = need("rdkit.Chem", to="read molecules", extra="molecules")
+    names = {getattr(Chem.BondType, name.upper()): name for name in BOND_NAMES if name.isalpha() and name != "none"}
+    table = Chem.GetPeriodicTable()
+    return Chem, names, {number: table.GetElementSymbol(number) for number in range(1, 119)}
+
+
+def graph_of(mol: Any, form: GraphForm = GraphForm()) -> tuple[list[AtomKind], list[tuple[int, int, str]]]:  # noqa: B008
+    """The atoms of a molecule and its bonds: first atom, second atom, name.
+
+    With stereo, the molecule is built again from its graph, so that nothing is lost that labels cannot hold. Atom map
+    numbers and coordinates are not part of the graph.
+
+    Args:
+        mol: sanitised.
+        form: how to write it; without stereo, all stereo is left out.
+
+    Raises:
+        ValueError: a bond of another kind, a dummy atom, stereo that labels cannot hold, or a molecule that RDKit has
+            not sanitised.
+    """
+    Chem, names, symbols = _rdkit()
+    mol = Chem.Mol(mol)
+    if form.hydrogens == "explicit":
+        mol = Chem.AddHs(mol, addCoords=True)
+    elif any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
+        if not form.stereo:
+            Chem.RemoveStereochemistry(mol)  # hydrogens that hold the geometry of a double bond would stay
+        mol = Chem.RemoveHs(mol)
+    original, stereo = mol, form.stereo and has_stereo(mol)
+    labels, sides = stereo_labels(mol) if stereo else ({}, {})
+    if not form.aromatic:
+        mol = Chem.Mol(mol)
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+    fixed = _fixed_hydrogens(mol) if form.hydrogens == "implicit" else {}
+    kinds = []
+    for i, atom in enumerate(mol.GetAtoms()):
+        if (number := atom.GetAtomicNum()) == 0:
+            raise ValueError("a dummy atom")
+        kinds.append(
+            AtomKind(
+                symbols[number], atom.GetFormalCharge(), fixed.get(i), atom.GetNumRadicalElectrons(),
+                atom.GetIsotope(), labels.get(i, ""),
+            )
+        )  # fmt: skip
+    bonds = []
+    for k, bond in enumerate(mol.GetBonds()):
+        if (name := names.get(bond.GetBondType())) is None:
+            raise ValueError(f"a bond of type {str(bond.GetBondType()).lower()}")
+        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        bonds.append((min(i, j), max(i, j), f"double {sides[k]}" if k in sides else name))
+    if stereo:
+        again = sanitise(build_molecule(kinds, bonds, form)).mol
+        if again is None or Chem.MolToSmiles(again) != Chem.MolToSmiles(original):
+            raise ValueError("stereo that labels R, S, E and Z do not hold")
+    return kinds, bonds
+
+
+def _fixed_hydrogens(mol: Any) -> dict[int, int]:
+    """The hydrogens on atoms that have others than RDKit would give them without being told, by atom."""
+    told = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetNoImplicit() or atom.GetNumExplicitHs()]
+    if not told:
+        return {}
+    free = type(mol)(mol)
+    for number in told:
+        atom = free.GetAtomWithIdx(number)
+        atom.SetNoImplicit(False)
+        atom.SetNumExplicitHs(0)
+    free.UpdatePropertyCache(strict=False)
+    counts = {number: mol.GetAtomWithIdx(number).GetTotalNumHs() for number in told}
+    return {number: n for number, n in counts.items() if free.GetAtomWithIdx(number).GetTotalNumHs() != n}
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """Molecules as graphs, one behind the other.
+
+    Attributes:
+        atoms: ``(sum of n,)`` int16, categories.
+        starts: ``(M + 1,)`` int64, where each molecule's atoms begin.
+        ends: ``(sum of bonds, 2)`` int16, the atoms of each bond within its molecule, the smaller first.
+        kinds: ``(sum of bonds,)`` int16, categories above 0.
+        bond_starts: ``(M + 1,)`` int64, where each molecule's bonds begin.
+    """
+
+    atoms: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    kinds: np.ndarray
+    bond_starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """``(M,)``, atoms of each molecule."""
+        return np.diff(self.starts)
+
+    def batch(self, indices: Sequence[int] | np.ndarray, width: int | None = None) -> Batch:
+        """Some molecules as a dense batch ``{"atoms", "bonds", "mask": {"atoms", "bonds"}}``.
+
+        Args:
+            indices: which.
+            width: atoms to pad to; the largest of them when not given.
+
+        Raises:
+            ValueError: a width that is too small.
+        """
+        rows, places, sizes = _ragged(self.starts, indices)
+        width = int(sizes.max(initial=1)) if width is None else width
+        require(width >= sizes.max(initial=1), "width", width, f"at least {sizes.max(initial=1)} atoms")
+        atoms = np.zeros((len(sizes), width), dtype=np.int64)
+        mask = np.arange(width) < sizes[:, None]
+        atoms[mask] = self.atoms[places]  # both are in the order of rows, then atoms
+        rows, places, _ = _ragged(self.bond_starts, indices)
+        i, j = self.ends[places].T.astype(np.int64)
+        bonds = np.zeros((len(sizes), num_pairs(width)), dtype=np.int64)
+        bonds[rows, i * width - i * (i + 1) // 2 + j - i - 1] = self.kinds[places]
+        real = torch.from_numpy(mask)
+        return {
+            "atoms": torch.from_numpy(atoms),
+            "bonds": torch.from_numpy(bonds),
+            "mask": {"atoms": real, "bonds": pair_mask(real)},
+        }
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "Graphs":
+        """Some molecules, in the order given."""
+        _, atoms, sizes = _ragged(self.starts, indices)
+        _, bonds, counts = _ragged(self.bond_starts, indices)
+        return Graphs(self.atoms[atoms], _starts(sizes), self.ends[bonds], self.kinds[bonds], _starts(counts))
+
+
+def _starts(sizes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def _ragged(starts: np.ndarray, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For the parts ``starts[i] ... starts[i + 1] - 1`` of some ``i``: the row and place of each entry, and sizes."""
+    chosen = np.asarray(indices, dtype=np.int64)
+    sizes = starts[chosen + 1] - starts[chosen]
+    rows = np.repeat(np.arange(len(chosen)), sizes)
+    before = np.cumsum(sizes) - sizes
+    return rows, np.arange(len(rows)) - before[rows] + starts[chosen][rows], sizes
+
+
+class GraphCollector:
+    """Gathers molecules as graphs; the vocabulary is known when all are there.
+
+    Args:
+        form: how to write them.
+
+    Example:
+        >>> from rdkit import Chem
+        >>> collector = GraphCollector()
+        >>> for smiles in ("CCO", "C[N+](C)(C)C"):
+        ...     collector.add(Chem.MolFromSmiles(smiles))
+        >>> vocabulary = collector.vocabulary()
+        >>> vocabulary.atoms
+        ('C', 'N+', 'O')
+        >>> collector.graphs(vocabulary)[0].sizes
+        array([3, 5])
+    """
+
+    def __init__(self, form: GraphForm = GraphForm()) -> None:  # noqa: B008 (frozen)
+        self.form = form
+        self._numbers: dict[AtomKind, int] = {}
+        self._atoms, self._ends, self._kinds = array("H"), array("H"), array("B")
+        self._sizes, self._counts = array("L"), array("L")
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, mol: Any) -> None:
+        """Add a molecule.
+
+        Raises:
+            ValueError: as `graph_of`.
+        """
+        kinds, bonds = graph_of(mol, self.form)
+        numbers = self._numbers
+        self._atoms.extend([numbers.setdefault(kind, len(numbers)) for kind in kinds])
+        for i, j, name in bonds:
+            self._ends.extend((i, j))
+            self._kinds.append(NUMBERS[name])
+        self._sizes.append(len(kinds))
+        self._counts.append(len(bonds))
+
+    def counts(self) -> Counter[str]:
+        """How many molecules have atoms of each category."""
+        sizes = np.frombuffer(self._sizes, dtype=np.uint64).astype(np.int64)
+        rows = np.repeat(np.arange(len(sizes)), sizes)
+        kinds = len(self._numbers)
+        seen = np.unique(rows * kinds + np.frombuffer(self._atoms, dtype=np.uint16)) % max(kinds, 1)
+        found = np.bincount(seen, minlength=kinds)
+        return Counter({str(kind): int(found[number]) for kind, number in self._numbers.items()})
+
+    def vocabulary(self, min_count: int = 1) -> Vocabulary:
+        """The categories of the molecules that were added, most frequent first.
+
+        Args:
+            min_count: how many molecules must have a category of atoms.
+
+        Raises:
+            ValueError: no category is that frequent.
+        """
+        counts = self.counts()
+        atoms = tuple(name for name in sorted(counts, key=lambda n: (-counts[n], n)) if counts[name] >= min_count)
+        if not atoms:
+            raise ValueError(f"no atoms that {min_count} molecules have: expected some; give another min_count")
+        seen = {BOND_NAMES[number] for number in set(self._kinds)}
+        bonds = tuple(name for name in BOND_NAMES if name in seen or name in BASE_BONDS)
+        return Vocabulary(atoms, bonds, self.form)
+
+    def graphs(self, vocabulary: Vocabulary) -> tuple[Graphs, dict[int, str]]:
+        """All molecules in the categories of a vocabulary, and those that it cannot hold: number and reason.
+
+        Molecules are numbered from 0 as they were added; those left out are not among the graphs.
+        """
+        known = {kind: number for number, kind in enumerate(vocabulary.kinds)}
+        atom_table = np.array([known.get(kind, -1) for kind in self._numbers], dtype=np.int16)
+        bond_table = np.array(
+            [vocabulary.bonds.index(name) if name in vocabulary.bonds else -1 for name in BOND_NAMES], dtype=np.int16
+        )
+        raw = np.frombuffer(self._atoms, dtype=np.uint16)
+        raw_kinds = np.frombuffer(self._kinds, dtype=np.uint8)
+        whole = Graphs(
+            atom_table[raw] if len(raw) else np.zeros(0, dtype=np.int16),
+            _starts(np.frombuffer(self._sizes, dtype=np.uint64)),
+            np.frombuffer(self._ends, dtype=np.uint16).astype(np.int16).reshape(-1, 2),
+            bond_table[raw_kinds],
+            _starts(np.frombuffer(self._counts, dtype=np.uint64)),
+        )
+        names, left_out = list(self._numbers), {}
+        for starts, values, name in (
+            (whole.bond_starts, whole.kinds, lambda place: f"a bond '{BOND_NAMES[raw_kinds[place]]}'"),
+            (whole.starts, whole.atoms, lambda place: f"an atom '{names[raw[place]]}'"),
+        ):
+            for place in np.flatnonzero(values < 0)[::-1]:
+                row = int(np.searchsorted(starts, place, side="right")) - 1
+                left_out[row] = f"{name(place)}, which is not in the vocabulary"
+        if not left_out:
+            return whole, {}
+        kept = np.setdiff1d(np.arange(len(whole)), list(left_out))
+        return whole.subset(kept), left_out
+
+
+def encode_graph(mol: Any, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """One molecule in the categories of a vocabulary, ``{"atoms": (n,), "bonds": (n (n - 1) / 2,)}``, int64.
+
+    Raises:
+        ValueError: as `graph_of`, or a category that the vocabulary has not.
+    """
+    collector = GraphCollector(vocabulary.form)
+    collector.add(mol)
+    graphs, left_out = collector.graphs(vocabulary)
+    if left_out:
+        raise ValueError(f"the molecule has {left_out[0]} ({', '.join(vocabulary.atoms)})")
+    batch = graphs.batch([0])
+    return {"atoms": batch["atoms"][0], "bonds": batch["bonds"][0]}
+
+
+def collate(graphs: Sequence[Mapping[str, Tensor]], width: int | None = None) -> Batch:
+    """Single graphs, as `encode_graph` gives them, as a dense batch with masks; see `Graphs.batch`.
+
+    Raises:
+        ValueError: a width that is too small.
+    """
+    sizes = torch.tensor([len(graph["atoms"]) for graph in graphs])
+    largest = int(sizes.max())
+    width = largest if width is None else width
+    require(width >= largest, "width", width, f"at least {largest} atoms")
+    mask = torch.arange(width) < sizes[:, None]
+    pairs = pair_mask(mask)
+    atoms, bonds = torch.zeros(mask.shape, dtype=torch.int64), torch.zeros(pairs.shape, dtype=torch.int64)
+    for row, graph in enumerate(graphs):
+        atoms[row, mask[row]] = graph["atoms"]
+        bonds[row, pairs[row]] = graph["bonds"]
+    return {"atoms": atoms, "bonds": bonds, "mask": {"atoms": mask, "bonds": pairs}}
+
+
+def decode_graphs(
+    state: Mapping[str, Tensor], vocabulary: Vocabulary, mask: Mapping[str, Tensor] | Tensor | None = None
+) -> list[Any]:
+    """Dense states as molecules, as they are: not sanitised, which is for `sanitise`.
+
+    Args:
+        state: ``{"atoms": (B, N), "bonds": (B, N (N - 1) / 2)}``.
+        vocabulary: what the categories mean.
+        mask: by name, or of the atoms ``(B, N)``; what is real. All of it without one.
+
+    Raises:
+        ValueError: categories that are not in the vocabulary, or atoms and bonds of sizes that do not fit.
+    """
+    atoms, bonds = state["atoms"].cpu(), state["bonds"].cpu()
+    if num_atoms(bonds.shape[1]) != atoms.shape[1] and atoms.shape[1] > 0:
+        raise ValueError(f"{bonds.shape[1]} pairs of {atoms.shape[1]} atoms: expected {num_pairs(atoms.shape[1])}")
+    for name, values, known in (("atoms", atoms, vocabulary.atoms), ("bonds", bonds, vocabulary.bonds)):
+        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < len(known):
+            raise ValueError(f"{name} from {int(values.min())} to {int(values.max())}: expected 0 to {len(known) - 1}")
+    real = mask["atoms"] if isinstance(mask, Mapping) else mask
+    real = torch.ones_like(atoms, dtype=torch.bool) if real is None else real.cpu()
+    bonds = bonds.masked_fill(~pair_mask(real), 0)
+    rows, columns = np.triu_indices(atoms.shape[1], 1)
+    places = (real.cumsum(1) - 1).numpy()
+    found = []
+    for row in range(len(atoms)):
+        kinds = [vocabulary.kinds[number] for number in atoms[row, real[row]].tolist()]
+        values = bonds[row].numpy()
+        some = np.flatnonzero(values)
+        names = [vocabulary.bonds[number] for number in values[some].tolist()]
+        i, j = places[row, rows[some]].tolist(), places[row, columns[some]].tolist()
+        found.append(build_molecule(kinds, list(zip(i, j, names)), vocabulary.form))
+    return found
