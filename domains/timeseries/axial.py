@@ -58,7 +58,7 @@ class AxialLayer(nn.Module):
         # Tokens lie so that the two axes not attended along are one to torch, and queries, keys and values are views.
         qkv = qkv.flatten(1, 2).permute(2, 1, 3, 0, 4) if self.axis == 0 else qkv.flatten(0, 1).permute(2, 0, 3, 1, 4)
         dropout = self.dropout if self.training else 0.0
-        # (others, heads, axis, width)
-        out = F.scaled_dot_product_attention(*qkv.unbind(0), attn_mask=sight, dropout_p=dropout)
+        query, key, value = qkv.unbind(0)  # (others, heads, axis, width) each
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=sight, dropout_p=dropout)
         out = out.permute(2, 0, 1, 3) if self.axis == 0 else out.transpose(1, 2)
         return out.reshape(h.shape)

@@ -22,6 +22,7 @@ are the authors' ancestral steps, and a sampler with fewer of them takes `Times`
 
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -182,14 +183,17 @@ class CSDINetwork(nn.Module):
         told = torch.cat([_over_time(part, length).to(weight) for part in parts if part is not None], -1)
         return F.linear(told, *self._side_of_time())
 
+    @property
+    def _residual_blocks(self) -> "list[ResidualBlock]":
+        return cast("list[ResidualBlock]", list(self.blocks))
+
     def _side_of_time(self) -> tuple[Tensor, Tensor]:
         """The columns of all blocks' side weights for what `encode` is told, and their biases.
 
         Columns stand as published: sinusoids of time, variable, whether given; then what the published networks lack.
         """
-        sides = [block.side for block in self.blocks]
-        weight = torch.cat([side.weight for side in sides])  # type: ignore[arg-type]
-        bias = torch.cat([side.bias for side in sides])  # type: ignore[arg-type]
+        sides = [block.side for block in self._residual_blocks]
+        weight, bias = torch.cat([side.weight for side in sides]), torch.cat([side.bias for side in sides])
         after = self.time_features + self.variable_features + (not self.unconditional)
         return torch.cat([weight[:, : self.time_features], weight[:, after:]], 1), bias
 
@@ -230,9 +234,10 @@ class CSDINetwork(nn.Module):
         context = context.expand(len(x), -1, -1)
         sight = _sight(mask)
         few = self._at_once(x)
-        rows = [slice(start, start + few) for start in range(0, max(1, len(x)), few)]
-        parts = ([None if part is None else part[some] for part in (x, c, context, given, sight)] for some in rows)
-        answers = [self._answer(*part) for part in parts]  # type: ignore[arg-type]
+        answers = [
+            self._answer(x[some], c[some], context[some], _rows(given, some), _rows(sight, some))
+            for some in (slice(start, start + few) for start in range(0, max(1, len(x)), few))
+        ]
         return torch.cat(answers) if len(answers) != 1 else answers[0]
 
     def _at_once(self, x: Tensor) -> int:
@@ -247,13 +252,13 @@ class CSDINetwork(nn.Module):
         h = F.relu(self._tokens(x.transpose(0, 1).contiguous(), known))
         step = self.step(c)
         sight = None if sight is None else sight.repeat_interleave(self.variables, 0)[:, None]
-        total = None
-        for block, moments in zip(self.blocks, context.transpose(0, 1).chunk(self.layers, -1), strict=True):
-            weight = block.side.weight[:, self.time_features :]  # type: ignore[union-attr, index]
+        total = torch.zeros_like(h)
+        for block, moments in zip(self._residual_blocks, context.transpose(0, 1).chunk(self.layers, -1)):
+            weight = block.side.weight[:, self.time_features :]
             side = F.linear(self.variable.weight, weight[:, : self.variable_features])
             told = None if known is None else weight[:, self.variable_features]
             h, skip = block(h, step, moments[:, :, None], side, known, told, sight)
-            total = skip if total is None else total + skip
+            total = total + skip
         out = self.output(F.relu(self.head(total / math.sqrt(self.layers))))
         return out[..., 0].transpose(0, 1)
 
@@ -373,6 +378,10 @@ def _told(name: str, value: Tensor | None, width: int, shape: tuple[int, ...]) -
     if value is not None and value.shape != (*shape, width):
         raise ValueError(f"{name} must have shape {(*shape, width)}, got {tuple(value.shape)}")
     return value
+
+
+def _rows(value: Tensor | None, some: slice) -> Tensor | None:
+    return None if value is None else value[some]
 
 
 def _over_time(part: Tensor, length: int) -> Tensor:

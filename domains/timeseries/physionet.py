@@ -146,7 +146,7 @@ class CSDIProtocol:
         require(0 <= missing <= 1, "missing", missing, "a share from 0 to 1")
         require(fold in range(FOLDS), "fold", fold, f"0 to {FOLDS - 1}")
         self.records, self.missing, self.seed, self.fold = records, missing, seed, fold
-        kept = records.observed.any((1, 2))
+        kept = np.atleast_1d(records.observed.reshape(len(records), -1).any(1))
         require(bool(kept.any()), "records", records.ids[:3], "at least one with a value")
         self.ids = tuple(name for name, has in zip(records.ids, kept, strict=True) if has)
         raw = records.values[kept]
