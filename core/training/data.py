@@ -7,10 +7,14 @@ Batch ``step`` of ``rank`` takes ``batch_size`` consecutive places of it,
 
 So every sample comes once an epoch over all ranks, the tail of an epoch shares a batch with the head of the next, and
 nothing is dropped. Lightning sees one long epoch of as many batches as the run has.
+
+Where samples differ in size, the permutation may be arranged so that those of a batch are of like size and need little
+padding: of each ``POOL`` batches of the permutation the samples are sorted by size and cut into batches anew, and these
+come in random order. A sample is still equally likely in each batch of an epoch.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from ornstein.core.training.seeds import derive_seed, seeded
 
 __all__ = ["DataModule", "Draw", "StepSampler"]
+
+POOL = 64  # batches among which samples are sorted by size: more pad less, and mix less
 
 
 class Draw(NamedTuple):
@@ -40,15 +46,28 @@ class StepSampler(Sampler[Draw]):
         start: the first batch to give.
         rank: the number of this process, of ``world_size``.
         world_size: number of processes.
+        sizes: of all samples, ``(length,)``, to have samples of like size in a batch; None for no such order.
     """
 
     def __init__(
-        self, length: int, batch_size: int, steps: int, *, seed: int, start: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        steps: int,
+        *,
+        seed: int,
+        start: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        sizes: Sequence[int] | None = None,
     ) -> None:
         if length < 1:
             raise ValueError("the training data set is empty; it must hold at least one sample")
+        if sizes is not None and len(sizes) != length:
+            raise ValueError(f"sizes of {len(sizes)} samples, and the training data set holds {length}; give each one")
         self.length, self.batch_size, self.steps = length, batch_size, steps
         self.seed, self.start, self.rank, self.world_size = seed, start, rank, world_size
+        self.sizes = None if sizes is None else torch.as_tensor(sizes)
         self._permutations: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
@@ -70,8 +89,25 @@ class StepSampler(Sampler[Draw]):
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "permutation", epoch))
             for old in [known for known in self._permutations if known < epoch - 1]:
                 del self._permutations[old]
-            self._permutations[epoch] = torch.randperm(self.length, generator=generator).tolist()
+            order = torch.randperm(self.length, generator=generator)
+            self._permutations[epoch] = self._by_size(order, epoch, generator).tolist()
         return self._permutations[epoch]
+
+    def _by_size(self, order: torch.Tensor, epoch: int, generator: torch.Generator) -> torch.Tensor:
+        """A permutation arranged so that the samples of a batch are of like size."""
+        if self.sizes is None:
+            return order
+        # The first places still belong to a batch that the epoch before began; at the end there may be half a batch.
+        head = min(-epoch * self.length % self.batch_size, self.length)
+        batches = (self.length - head) // self.batch_size
+        body = order[head : head + batches * self.batch_size]
+        pool = torch.arange(len(body)) // (POOL * self.batch_size)
+        body = body[self.sizes[body].argsort(stable=True)]
+        places = torch.empty_like(order)
+        places[order] = torch.arange(self.length)
+        body = body[pool[places[body] - head].argsort(stable=True)].view(batches, self.batch_size)
+        body = body[torch.randperm(batches, generator=generator)].flatten()
+        return torch.cat([order[:head], body, order[head + len(body) :]])
 
 
 class _Drawn(Dataset[Any]):
@@ -127,6 +163,10 @@ class DataModule(LightningDataModule):
         """Held-out data for the validation loss, or None for no such loss."""
         return None
 
+    def train_sizes(self) -> Sequence[int] | None:
+        """The size of each training sample, for batches of samples of like size; None where all are alike."""
+        return None
+
     def collate(self, samples: list[Any]) -> Any:
         """One batch of a list of samples; torch's ``default_collate`` unless a domain pads or packs."""
         return default_collate(samples)
@@ -137,7 +177,14 @@ class DataModule(LightningDataModule):
         """The training batches ``start .. steps - 1`` of one rank; see ``StepSampler``."""
         dataset = self.train_dataset()
         sampler = StepSampler(
-            len(dataset), self.batch_size, steps, seed=seed, start=start, rank=rank, world_size=world_size
+            len(dataset),
+            self.batch_size,
+            steps,
+            seed=seed,
+            start=start,
+            rank=rank,
+            world_size=world_size,
+            sizes=self.train_sizes(),
         )
         # torch types a batch as a list; its fetcher hands on whatever the sampler gives.
         batches: Any = sampler
