@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         conformer_score,
         judge_conformers,
     )
+    from ornstein.domains.molecules.judges.distinct import KnownMolecules, molecule_key, novelty, uniqueness
     from ornstein.domains.molecules.judges.fcd import (
         ChemNetMoments,
         chemnet_activations,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     )
     from ornstein.domains.molecules.judges.guacamol import guacamol_divergences, guacamol_fcd_score, guacamol_score
     from ornstein.domains.molecules.judges.moses import moses_diversity, moses_floor, moses_scores
-    from ornstein.domains.molecules.judges.novelty import KnownMolecules, molecule_key, novelty, uniqueness
     from ornstein.domains.molecules.judges.nspdk import nspdk_features, nspdk_kernel, nspdk_mmd
     from ornstein.domains.molecules.judges.page import molecule_report
     from ornstein.domains.molecules.judges.posebusters import (
@@ -146,7 +146,7 @@ _PLACES = {
     "geometry": ("GeometryDistance", "bond_angles", "bond_lengths", "geometry_distances", "torsions"),
     "guacamol": ("guacamol_divergences", "guacamol_fcd_score", "guacamol_score"),
     "moses": ("moses_diversity", "moses_floor", "moses_scores"),
-    "novelty": ("KnownMolecules", "molecule_key", "novelty", "uniqueness"),
+    "distinct": ("KnownMolecules", "molecule_key", "novelty", "uniqueness"),
     "nspdk": ("nspdk_features", "nspdk_kernel", "nspdk_mmd"),
     "page": ("molecule_report",),
     "posebusters": ("CHECKS", "GeometryReport", "check_geometries", "check_geometry", "energy_ratio"),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.judges._moses_files import SPLITS
 from ornstein.domains.molecules.judges._samples import Sample, as_molecules, as_samples, chem, present
+from ornstein.domains.molecules.judges.distinct import KnownMolecules, molecule_key, novelty, uniqueness
 from ornstein.domains.molecules.judges.fcd import chemnet_moments, fcd_between
 from ornstein.domains.molecules.judges.filters import check_filters
 from ornstein.domains.molecules.judges.geometry import geometry_distances
 from ornstein.domains.molecules.judges.guacamol import guacamol_divergences, guacamol_fcd_score, guacamol_score
 from ornstein.domains.molecules.judges.moses import moses_diversity, moses_scores
-from ornstein.domains.molecules.judges.novelty import KnownMolecules, molecule_key, novelty, uniqueness
 from ornstein.domains.molecules.judges.nspdk import nspdk_mmd
 from ornstein.domains.molecules.judges.posebusters import CHECKS, check_geometries
 from ornstein.domains.molecules.judges.reference import MosesReference, moses_reference

@@ -5,7 +5,7 @@ import pytest
 
 Chem = pytest.importorskip("rdkit.Chem")
 
-from ornstein.domains.molecules.judges.novelty import KnownMolecules, molecule_key, novelty, uniqueness  # noqa: E402
+from ornstein.domains.molecules.judges.distinct import KnownMolecules, molecule_key, novelty, uniqueness  # noqa: E402
 
 
 def mols(*smiles):
