@@ -146,6 +146,7 @@ def test_published_statistics_are_reproduced(split):
     assert check_filters(molecules).fraction == 1  # MOSES is made of what passes
 
 
+@pytest.mark.slow
 @needs_moses
 def test_scores_against_moses_are_those_published_for_its_training_set():
     """MOSES' table gives its training molecules SNN 0.642 and 0.586, the scaffolds of the second test set are new."""
