@@ -1,6 +1,5 @@
 """What the training data tell a model of molecules once and for all: plain values, for its configuration."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,53 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.core.config import near
 from ornstein.core.schedules import require
 from ornstein.core.sizes import SizeDistribution
 from ornstein.domains.molecules.graphs import Graphs
+from ornstein.domains.molecules.scales import PropertyScale, scale_properties, unscale_properties
 from ornstein.domains.molecules.vocabulary import Vocabulary
 
-__all__ = ["MoleculeFacts", "PropertyScale"]
-
-
-@dataclass(frozen=True)
-class PropertyScale:
-    """How a property is scaled: ``(value - mean) / deviation``.
-
-    Args:
-        name: of the property.
-        mean, deviation: of the training data, in the property's unit.
-        low, high: least and largest value there.
-
-    Raises:
-        ValueError: a deviation that is not positive, or numbers that are not finite.
-    """
-
-    name: str
-    mean: float
-    deviation: float
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        numbers = (self.mean, self.deviation, self.low, self.high)
-        require(all(map(math.isfinite, numbers)), f"scale of {self.name!r}", numbers, "finite numbers")
-        require(self.deviation > 0, "deviation", self.deviation, "a number above 0")
-
-    @classmethod
-    def fit(cls, name: str, values: np.ndarray) -> "PropertyScale":
-        """The scale of values ``(M,)``, NaN where missing; a property that does not vary has deviation 1.
-
-        Raises:
-            ValueError: no molecule has a value, or one is infinite.
-        """
-        known = values[~np.isnan(values)]
-        if not len(known):
-            raise ValueError(f"property {name!r} has no value in the training data; leave it out")
-        if not np.isfinite(known).all():
-            raise ValueError(f"property {name!r} has an infinite value; mend or leave it out")
-        deviation = float(known.std())
-        return cls(name, float(known.mean()), deviation or 1.0, float(known.min()), float(known.max()))
+__all__ = ["MoleculeFacts"]
 
 
 @dataclass(frozen=True)
@@ -69,9 +28,11 @@ class MoleculeFacts:
         valences: the largest sum of bond orders that an atom of each category has in the graph; hydrogens that are no
             atoms of it do not count, and an aromatic bond counts one and a half.
         properties: scales of the properties.
+        position_scale: root mean square of the coordinates of centred molecules, in ångström; None without any.
 
     Raises:
-        ValueError: marginals or valences of another number than categories, or marginals that do not sum to 1.
+        ValueError: marginals or valences of another number than categories, marginals that do not sum to 1, or a scale
+            of positions that is not positive.
     """
 
     vocabulary: Vocabulary
@@ -80,9 +41,12 @@ class MoleculeFacts:
     bond_marginals: tuple[float, ...]
     valences: tuple[float, ...]
     properties: tuple[PropertyScale, ...] = ()
+    position_scale: float | None = None
 
     def __post_init__(self) -> None:
         SizeDistribution(self.sizes)  # judges them
+        if self.position_scale is not None:
+            require(self.position_scale > 0, "position_scale", self.position_scale, "a number above 0")
         for name, values, known in (
             ("atom_marginals", self.atom_marginals, self.atoms),
             ("valences", self.valences, self.atoms),
@@ -95,7 +59,11 @@ class MoleculeFacts:
 
     @classmethod
     def fit(
-        cls, graphs: Graphs, vocabulary: Vocabulary, properties: Mapping[str, np.ndarray] | None = None
+        cls,
+        graphs: Graphs,
+        vocabulary: Vocabulary,
+        properties: Mapping[str, np.ndarray] | None = None,
+        positions: np.ndarray | None = None,
     ) -> "MoleculeFacts":
         """The facts of molecules.
 
@@ -103,6 +71,7 @@ class MoleculeFacts:
             graphs: the training molecules.
             vocabulary: their categories.
             properties: by name ``(M,)``, NaN where missing.
+            positions: of all atoms, ``(sum of n, 3)``, centred in each molecule.
 
         Raises:
             ValueError: no molecules, or a property without a finite value.
@@ -129,6 +98,7 @@ class MoleculeFacts:
             tuple((bonds / bonds.sum()).tolist()),
             tuple(valences.tolist()),
             tuple(PropertyScale.fit(name, np.asarray(values)) for name, values in (properties or {}).items()),
+            None if positions is None else float(np.sqrt(np.mean(np.square(positions, dtype=np.float64)))),
         )
 
     @property
@@ -152,34 +122,9 @@ class MoleculeFacts:
         return tuple(scale.name for scale in self.properties)
 
     def scale(self, values: Mapping[str, Sequence[float] | np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
-        """Properties as a network sees them.
-
-        Args:
-            values: by name ``(B,)`` in their units, NaN where unknown; of some of the properties.
-
-        Returns:
-            Scaled values ``(B, P)`` float32, 0 where unknown, and ``(B, P)``, True where known.
-
-        Raises:
-            ValueError: a property that the training data had not, or values of different numbers.
-        """
-        if lost := [name for name in values if name not in self.property_names]:
-            known = ", ".join(self.property_names) or "none"
-            raise ValueError(f"no property {lost[0]!r}{near(lost[0], self.property_names)}; there are {known}")
-        given = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in values.items()}
-        if len({tuple(value.shape) for value in given.values()}) > 1 or any(v.ndim != 1 for v in given.values()):
-            shapes = {name: tuple(value.shape) for name, value in given.items()}
-            raise ValueError(f"properties of shapes {shapes}: expected (B,) each, the same B")
-        count = len(next(iter(given.values()))) if given else 0
-        nothing = torch.full((count,), math.nan, dtype=torch.float64)
-        columns = [(given.get(scale.name, nothing) - scale.mean) / scale.deviation for scale in self.properties]
-        table = torch.stack(columns, 1) if columns else torch.zeros(count, 0)
-        known_mask = ~table.isnan()
-        return table.nan_to_num(0.0).float(), known_mask
+        """Properties as a network sees them, ``(B, P)``, and where they are known; see `scale_properties`."""
+        return scale_properties(self.properties, values)
 
     def unscale(self, table: Tensor) -> dict[str, Tensor]:
         """Scaled properties ``(B, P)`` in their units, by name ``(B,)`` float64."""
-        return {
-            scale.name: column.double() * scale.deviation + scale.mean
-            for scale, column in zip(self.properties, table.unbind(1))
-        }
+        return unscale_properties(self.properties, table)

@@ -9,7 +9,7 @@ behind the other; a batch is dense, the state of the processes:
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +21,7 @@ from ornstein.core.optional import need
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.building import build_molecule, sanitise
 from ornstein.domains.molecules.pairs import num_atoms, num_pairs, pair_mask
+from ornstein.domains.molecules.ragged import ragged, starts_of
 from ornstein.domains.molecules.stereo import has_stereo, stereo_labels
 from ornstein.domains.molecules.vocabulary import BASE_BONDS, BOND_ORDERS, AtomKind, GraphForm, Vocabulary
 
@@ -142,13 +143,13 @@ class Graphs:
         Raises:
             ValueError: a width that is too small.
         """
-        rows, places, sizes = _ragged(self.starts, indices)
+        rows, places, sizes = ragged(self.starts, indices)
         width = int(sizes.max(initial=1)) if width is None else width
         require(width >= sizes.max(initial=1), "width", width, f"at least {sizes.max(initial=1)} atoms")
         atoms = np.zeros((len(sizes), width), dtype=np.int64)
         mask = np.arange(width) < sizes[:, None]
         atoms[mask] = self.atoms[places]  # both are in the order of rows, then atoms
-        rows, places, _ = _ragged(self.bond_starts, indices)
+        rows, places, _ = ragged(self.bond_starts, indices)
         i, j = self.ends[places].T.astype(np.int64)
         bonds = np.zeros((len(sizes), num_pairs(width)), dtype=np.int64)
         bonds[rows, i * width - i * (i + 1) // 2 + j - i - 1] = self.kinds[places]
@@ -161,22 +162,9 @@ class Graphs:
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> "Graphs":
         """Some molecules, in the order given."""
-        _, atoms, sizes = _ragged(self.starts, indices)
-        _, bonds, counts = _ragged(self.bond_starts, indices)
-        return Graphs(self.atoms[atoms], _starts(sizes), self.ends[bonds], self.kinds[bonds], _starts(counts))
-
-
-def _starts(sizes: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-
-
-def _ragged(starts: np.ndarray, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For the parts ``starts[i] ... starts[i + 1] - 1`` of some ``i``: the row and place of each entry, and sizes."""
-    chosen = np.asarray(indices, dtype=np.int64)
-    sizes = starts[chosen + 1] - starts[chosen]
-    rows = np.repeat(np.arange(len(chosen)), sizes)
-    before = np.cumsum(sizes) - sizes
-    return rows, np.arange(len(rows)) - before[rows] + starts[chosen][rows], sizes
+        _, atoms, sizes = ragged(self.starts, indices)
+        _, bonds, counts = ragged(self.bond_starts, indices)
+        return Graphs(self.atoms[atoms], starts_of(sizes), self.ends[bonds], self.kinds[bonds], starts_of(counts))
 
 
 class GraphCollector:
@@ -201,7 +189,7 @@ class GraphCollector:
         self.form = form
         self._numbers: dict[AtomKind, int] = {}
         self._atoms, self._ends, self._kinds = array("H"), array("H"), array("B")
-        self._sizes, self._counts = array("L"), array("L")
+        self._sizes, self._counts = array("Q"), array("Q")
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -221,31 +209,45 @@ class GraphCollector:
         self._sizes.append(len(kinds))
         self._counts.append(len(bonds))
 
-    def counts(self) -> Counter[str]:
-        """How many molecules have atoms of each category."""
-        sizes = np.frombuffer(self._sizes, dtype=np.uint64).astype(np.int64)
-        rows = np.repeat(np.arange(len(sizes)), sizes)
-        kinds = len(self._numbers)
-        seen = np.unique(rows * kinds + np.frombuffer(self._atoms, dtype=np.uint16)) % max(kinds, 1)
+    def counts(self, rows: Sequence[int] | np.ndarray | None = None) -> Counter[str]:
+        """How many molecules have atoms of each category; of those with the numbers ``rows``, or all."""
+        raw = self._raw()
+        raw = raw if rows is None else raw.subset(rows)
+        kinds = max(len(self._numbers), 1)
+        # One entry for each category that a molecule has.
+        seen = np.unique(np.repeat(np.arange(len(raw)), raw.sizes) * kinds + raw.atoms) % kinds
         found = np.bincount(seen, minlength=kinds)
-        return Counter({str(kind): int(found[number]) for kind, number in self._numbers.items()})
+        return Counter({str(kind): n for kind, number in self._numbers.items() if (n := int(found[number]))})
 
-    def vocabulary(self, min_count: int = 1) -> Vocabulary:
+    def vocabulary(self, min_count: int = 1, rows: Sequence[int] | np.ndarray | None = None) -> Vocabulary:
         """The categories of the molecules that were added, most frequent first.
 
         Args:
             min_count: how many molecules must have a category of atoms.
+            rows: numbers of the molecules to learn from; all when not given.
 
         Raises:
             ValueError: no category is that frequent.
         """
-        counts = self.counts()
+        counts = self.counts(rows)
         atoms = tuple(name for name in sorted(counts, key=lambda n: (-counts[n], n)) if counts[name] >= min_count)
         if not atoms:
             raise ValueError(f"no atoms that {min_count} molecules have: expected some; give another min_count")
-        seen = {BOND_NAMES[number] for number in set(self._kinds)}
+        raw = self._raw()
+        kinds = raw.kinds if rows is None else raw.subset(rows).kinds
+        seen = {BOND_NAMES[number] for number in np.unique(kinds)}
         bonds = tuple(name for name in BOND_NAMES if name in seen or name in BASE_BONDS)
         return Vocabulary(atoms, bonds, self.form)
+
+    def _raw(self) -> Graphs:
+        """All molecules, numbered as they came and not as in any vocabulary."""
+        return Graphs(
+            np.array(self._atoms, dtype=np.int32),
+            starts_of(np.array(self._sizes, dtype=np.int64)),
+            np.array(self._ends, dtype=np.int16).reshape(-1, 2),
+            np.array(self._kinds, dtype=np.uint8),
+            starts_of(np.array(self._counts, dtype=np.int64)),
+        )
 
     def graphs(self, vocabulary: Vocabulary) -> tuple[Graphs, dict[int, str]]:
         """All molecules in the categories of a vocabulary, and those that it cannot hold: number and reason.
@@ -257,19 +259,13 @@ class GraphCollector:
         bond_table = np.array(
             [vocabulary.bonds.index(name) if name in vocabulary.bonds else -1 for name in BOND_NAMES], dtype=np.int16
         )
-        raw = np.frombuffer(self._atoms, dtype=np.uint16)
-        raw_kinds = np.frombuffer(self._kinds, dtype=np.uint8)
-        whole = Graphs(
-            atom_table[raw] if len(raw) else np.zeros(0, dtype=np.int16),
-            _starts(np.frombuffer(self._sizes, dtype=np.uint64)),
-            np.frombuffer(self._ends, dtype=np.uint16).astype(np.int16).reshape(-1, 2),
-            bond_table[raw_kinds],
-            _starts(np.frombuffer(self._counts, dtype=np.uint64)),
-        )
+        raw = self._raw()
+        atoms = atom_table[raw.atoms] if len(raw.atoms) else np.zeros(0, dtype=np.int16)
+        whole = replace(raw, atoms=atoms, kinds=bond_table[raw.kinds])
         names, left_out = list(self._numbers), {}
         for starts, values, name in (
-            (whole.bond_starts, whole.kinds, lambda place: f"a bond '{BOND_NAMES[raw_kinds[place]]}'"),
-            (whole.starts, whole.atoms, lambda place: f"an atom '{names[raw[place]]}'"),
+            (whole.bond_starts, whole.kinds, lambda place: f"a bond '{BOND_NAMES[raw.kinds[place]]}'"),
+            (whole.starts, whole.atoms, lambda place: f"an atom '{names[raw.atoms[place]]}'"),
         ):
             for place in np.flatnonzero(values < 0)[::-1]:
                 row = int(np.searchsorted(starts, place, side="right")) - 1
