@@ -91,6 +91,8 @@ def _plain(value: Any, where: str) -> Any:
             raise TypeError(
                 f"{where} is an array of {size} numbers: keep it in the weights (a buffer), not in the config"
             )
+        if isinstance(value, np.ndarray) and value.dtype.kind not in "biufU":
+            raise TypeError(f"{where} is an array of {value.dtype}, which a configuration cannot hold")
         return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]

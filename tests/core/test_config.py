@@ -197,6 +197,7 @@ def test_errors_say_what_and_how(tree: object, message: str) -> None:
         ({1: 2}, "keys that are not strings"),
         (torch.zeros(70_000), "70000 numbers"),
         (torch.nn.Parameter(torch.zeros(2)), "keep it in the weights"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), "array of datetime64"),
     ],
 )
 def test_what_no_configuration_can_hold(value: object, message: str) -> None:

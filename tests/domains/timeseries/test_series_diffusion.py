@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Callback
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -361,3 +362,19 @@ def test_training_on_a_data_module_returns_the_run(tmp_path):
     assert fresh.fit(data, run=tmp_path / "run").finished
     figures = fresh.evaluate(fresh.sample(4), data.reference())
     assert {"crps", "mae", "linear_crps"} <= figures.keys()
+
+
+class _Stop(Callback):
+    def on_train_batch_end(self, trainer, *arguments):
+        if trainer.global_step == 2:
+            raise RuntimeError("stopped")
+
+
+def test_an_interrupted_run_on_a_frame_continues(tmp_path: Path) -> None:
+    options = {**QUICK, "max_steps": 4, "run": tmp_path / "run"}
+    with pytest.raises(RuntimeError, match="stopped"):
+        TimeSeriesDiffusion(window=12, **options).fit(waves(), callbacks=[_Stop()], checkpoint_every=1)
+    continued = TimeSeriesDiffusion(window=12, **options).fit(waves(), checkpoint_every=1)
+    whole = TimeSeriesDiffusion(window=12, **{**options, "run": tmp_path / "whole"}).fit(waves(), checkpoint_every=1)
+    assert all(map(torch.equal, continued.parameters(), whole.parameters()))
+    assert (tmp_path / "run" / "config.yaml").stat().st_size < 20_000  # the data are not in it
