@@ -86,6 +86,7 @@ class Gathered:
 
     def rows(self, vocabulary: Any) -> tuple[Rows, np.ndarray]:
         """All molecules that a vocabulary can hold, and their numbers; the others are noted as refused."""
+        rows: Rows
         if isinstance(self._collector, GraphCollector):
             rows, left_out = self._collector.graphs(vocabulary)
         else:

@@ -337,9 +337,9 @@ def decode_graphs(
     found = []
     for row in range(len(atoms)):
         kinds = [vocabulary.kinds[number] for number in atoms[row, real[row]].tolist()]
-        values = bonds[row].numpy()
-        some = np.flatnonzero(values)
-        names = [vocabulary.bonds[number] for number in values[some].tolist()]
+        orders = bonds[row].numpy()
+        some = np.flatnonzero(orders)
+        names = [vocabulary.bonds[number] for number in orders[some].tolist()]
         i, j = places[row, rows[some]].tolist(), places[row, columns[some]].tolist()
         found.append(build_molecule(kinds, list(zip(i, j, names)), vocabulary.form))
     return found

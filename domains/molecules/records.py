@@ -216,7 +216,8 @@ def _absent(value: Any) -> bool:
 
 def _sdf_records(path: Path) -> Iterator[RawRecord]:
     with _opened(path) as lines:
-        number, record = 0, []
+        number = 0
+        record: list[str] = []
         for line in lines:
             if line.startswith("$$$$"):
                 number += 1
