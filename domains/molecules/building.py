@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ornstein.core.optional import need
+from ornstein.domains.molecules.atoms import atoms_of, bonds_of
 from ornstein.domains.molecules.judges._samples import quiet, sanitised
 from ornstein.domains.molecules.stereo import put_labels
 from ornstein.domains.molecules.vocabulary import AtomKind, GraphForm
@@ -84,7 +85,7 @@ def sanitise(mol: Any) -> Checked:
         found, reason = sanitised(mol)
     if found is None:
         return Checked(None, reason)
-    atoms = {atom.GetIdx(): atom.GetProp(LABEL) for atom in found.GetAtoms() if atom.HasProp(LABEL)}
-    bonds = {bond.GetIdx(): bond.GetProp(LABEL) for bond in found.GetBonds() if bond.HasProp(LABEL)}
+    atoms = {i: atom.GetProp(LABEL) for i, atom in enumerate(atoms_of(found)) if atom.HasProp(LABEL)}
+    bonds = {i: bond.GetProp(LABEL) for i, bond in enumerate(bonds_of(found)) if bond.HasProp(LABEL)}
     lost = put_labels(found, atoms, bonds) if atoms or bonds else []
     return Checked(found, lost=tuple(lost))

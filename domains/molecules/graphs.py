@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.atoms import atoms_of, bonds_of
 from ornstein.domains.molecules.building import build_molecule, sanitise
 from ornstein.domains.molecules.pairs import num_atoms, num_pairs, pair_mask
 from ornstein.domains.molecules.ragged import ragged, starts_of
@@ -56,55 +57,56 @@ def graph_of(mol: Any, form: GraphForm = GraphForm()) -> tuple[list[AtomKind], l
             not sanitised.
     """
     Chem, names, symbols = _rdkit()
-    mol = Chem.Mol(mol)
     if form.hydrogens == "explicit":
         mol = Chem.AddHs(mol, addCoords=True)
-    elif any(atom.GetAtomicNum() == 1 for atom in mol.GetAtoms()):
+    elif mol.GetNumAtoms() > mol.GetNumHeavyAtoms():
+        mol = Chem.Mol(mol)
         if not form.stereo:
             Chem.RemoveStereochemistry(mol)  # hydrogens that hold the geometry of a double bond would stay
         mol = Chem.RemoveHs(mol)
-    original, stereo = mol, form.stereo and has_stereo(mol)
-    labels, sides = stereo_labels(mol) if stereo else ({}, {})
+    original = mol = Chem.Mol(mol)
+    labels, sides = stereo_labels(mol) if form.stereo and has_stereo(mol) else (None, None)
     if not form.aromatic:
-        mol = Chem.Mol(mol)
+        mol = Chem.Mol(mol) if form.stereo else mol
         Chem.Kekulize(mol, clearAromaticFlags=True)
-    fixed = _fixed_hydrogens(mol) if form.hydrogens == "implicit" else {}
+    atoms = atoms_of(mol)
+    fixed = _fixed_hydrogens(mol, atoms) if form.hydrogens == "implicit" else {}
     kinds = []
-    for i, atom in enumerate(mol.GetAtoms()):
-        if (number := atom.GetAtomicNum()) == 0:
+    for i, atom in enumerate(atoms):
+        if (symbol := symbols.get(atom.GetAtomicNum())) is None:
             raise ValueError("a dummy atom")
-        kinds.append(
-            AtomKind(
-                symbols[number], atom.GetFormalCharge(), fixed.get(i), atom.GetNumRadicalElectrons(),
-                atom.GetIsotope(), labels.get(i, ""),
-            )
-        )  # fmt: skip
+        parts = symbol, atom.GetFormalCharge(), fixed.get(i), atom.GetNumRadicalElectrons(), atom.GetIsotope()
+        kinds.append(_kind(*parts, labels.get(i, "") if labels else ""))
     bonds = []
-    for k, bond in enumerate(mol.GetBonds()):
+    for k, bond in enumerate(bonds_of(mol)):
         if (name := names.get(bond.GetBondType())) is None:
             raise ValueError(f"a bond of type {str(bond.GetBondType()).lower()}")
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        bonds.append((min(i, j), max(i, j), f"double {sides[k]}" if k in sides else name))
-    if stereo:
+        name = f"double {sides[k]}" if sides and k in sides else name
+        bonds.append((i, j, name) if i < j else (j, i, name))
+    if labels is not None:
         again = sanitise(build_molecule(kinds, bonds, form)).mol
         if again is None or Chem.MolToSmiles(again) != Chem.MolToSmiles(original):
             raise ValueError("stereo that labels R, S, E and Z do not hold")
     return kinds, bonds
 
 
-def _fixed_hydrogens(mol: Any) -> dict[int, int]:
+_kind = lru_cache(maxsize=4096)(AtomKind)
+
+
+def _fixed_hydrogens(mol: Any, atoms: Sequence[Any]) -> dict[int, int]:
     """The hydrogens on atoms that have others than RDKit would give them without being told, by atom."""
-    told = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetNoImplicit() or atom.GetNumExplicitHs()]
+    told = [i for i, atom in enumerate(atoms) if atom.GetNoImplicit() or atom.GetNumExplicitHs()]
     if not told:
         return {}
     free = type(mol)(mol)
-    for number in told:
-        atom = free.GetAtomWithIdx(number)
+    for i in told:
+        atom = free.GetAtomWithIdx(i)
         atom.SetNoImplicit(False)
         atom.SetNumExplicitHs(0)
     free.UpdatePropertyCache(strict=False)
-    counts = {number: mol.GetAtomWithIdx(number).GetTotalNumHs() for number in told}
-    return {number: n for number, n in counts.items() if free.GetAtomWithIdx(number).GetTotalNumHs() != n}
+    counts = {i: atoms[i].GetTotalNumHs() for i in told}
+    return {i: n for i, n in counts.items() if free.GetAtomWithIdx(i).GetTotalNumHs() != n}
 
 
 @dataclass(frozen=True, eq=False)

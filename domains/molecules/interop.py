@@ -1,17 +1,19 @@
-"""Molecules to torch_geometric's `Data` and back, in the features of its ``from_smiles`` and ``from_rdmol``."""
+"""Molecules to torch_geometric's `Data` and back, in the features of its ``from_rdmol``; dense batches to sparse."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from ornstein.core.optional import need
+from ornstein.domains.molecules.pairs import num_pairs, pair_indices, pair_mask
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
-    from torch_geometric.data import Data
+    from torch_geometric.data import Batch, Data
 
-__all__ = ["mol_of_data", "properties_of_data", "to_data"]
+__all__ = ["dense_state", "mol_of_data", "properties_of_data", "sparse_batch", "to_data"]
 
 TO = {"to": "exchange molecules with torch_geometric", "extra": "molecules"}
 
@@ -77,6 +79,60 @@ def properties_of_data(data: "Data") -> dict[str, float | None]:
     values = torch.as_tensor(y).reshape(-1).tolist()
     names = ["y"] if len(values) == 1 else [f"y{i}" for i in range(len(values))]
     return {name: None if value != value else float(value) for name, value in zip(names, values)}
+
+
+def sparse_batch(state: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None = None) -> "Batch":
+    """A dense batch of graphs as torch_geometric's `Batch`, for networks that pass messages along bonds alone.
+
+    Args:
+        state: ``{"atoms": (B, N), "bonds": (B, N (N - 1) / 2)}``, and ``"positions"`` ``(B, N, 3)`` where there are.
+        mask: what is real, by name; all without one.
+
+    Returns:
+        ``x`` ``(sum of n,)`` int64, the categories of the real atoms; ``edge_index`` ``(2, E)`` of the bonds in both
+        directions, and ``edge_attr`` ``(E,)``, their categories above 0; ``batch`` and ``ptr``; ``pos``.
+    """
+    atoms, bonds = state["atoms"], state["bonds"]
+    real = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
+    numbers = (real.flatten().cumsum(0) - 1).view(real.shape)  # of each atom among all real ones
+    rows, columns = pair_indices(atoms.shape[1], atoms.device)
+    sample, pair = ((bonds > 0) & pair_mask(real)).nonzero(as_tuple=True)
+    ends = torch.stack([numbers[sample, rows[pair]], numbers[sample, columns[pair]]])
+    kinds = bonds[sample, pair]
+    counts = real.sum(1)
+    positions = {"pos": state["positions"][real]} if "positions" in state else {}
+    return need("torch_geometric.data", **TO).Batch(
+        x=atoms[real],
+        edge_index=torch.cat([ends, ends.flip(0)], 1),
+        edge_attr=torch.cat([kinds, kinds]),
+        batch=torch.arange(len(atoms), device=atoms.device).repeat_interleave(counts),
+        ptr=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+        **positions,
+    )
+
+
+def dense_state(batch: "Batch", width: int | None = None) -> dict[str, Any]:
+    """What `sparse_batch` was made of, ``{"atoms", "bonds", "mask"}``, with the real atoms first.
+
+    Args:
+        batch: categories as `sparse_batch` gives them; bonds in both directions or one.
+        width: atoms to pad to; the largest graph's when not given.
+
+    Raises:
+        ValueError: a width that is too small.
+    """
+    sizes = batch.ptr.diff()
+    width = int(sizes.max()) if width is None else width
+    if width < int(sizes.max()):
+        raise ValueError(f"width={width}: expected at least {int(sizes.max())} atoms")
+    real = torch.arange(width, device=sizes.device) < sizes[:, None]
+    atoms = torch.zeros(real.shape, dtype=torch.int64, device=sizes.device)
+    atoms[real] = batch.x
+    bonds = atoms.new_zeros(len(sizes), num_pairs(width))
+    sample = batch.batch[batch.edge_index[0]]
+    i, j = (batch.edge_index - batch.ptr[sample]).sort(0).values
+    bonds[sample, i * width - i * (i + 1) // 2 + j - i - 1] = batch.edge_attr
+    return {"atoms": atoms, "bonds": bonds, "mask": {"atoms": real, "bonds": pair_mask(real)}}
 
 
 def _from_features(Chem: Any, data: "Data") -> "Mol":

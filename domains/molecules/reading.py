@@ -229,7 +229,7 @@ class MoleculeReader:
         if not isinstance(content, Chem.Mol):
             return None, "neither SMILES nor molecule", type(content).__name__
         mol, reason = sanitised(content)
-        if mol is not None and self.hydrogens == "remove" and any(a.GetAtomicNum() == 1 for a in mol.GetAtoms()):
+        if mol is not None and self.hydrogens == "remove" and mol.GetNumAtoms() > mol.GetNumHeavyAtoms():
             mol = Chem.RemoveHs(mol)
         return mol, reason, ""
 

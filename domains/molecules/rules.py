@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.atoms import atoms_of
 from ornstein.domains.molecules.judges._samples import quiet
 from ornstein.domains.molecules.stereo import has_stereo
 
@@ -100,10 +101,10 @@ class MoleculeRules:
             if self.fragments == "refuse":
                 return Admitted(None, "several fragments", f"{len(parts)}, such as in salts")
             mol, changes = _largest(Chem, mol), [LARGEST]
-        atoms = list(mol.GetAtoms())
+        atoms = atoms_of(mol)
         if any(atom.GetAtomMapNum() for atom in atoms):
             mol = Chem.Mol(mol)
-            for atom in mol.GetAtoms():
+            for atom in atoms_of(mol):
                 atom.SetAtomMapNum(0)
             changes.append(MAPS)
         if any(atom.GetIsotope() for atom in atoms):
@@ -121,23 +122,27 @@ class MoleculeRules:
                 return Admitted(None, "stereo")
             mol = Chem.Mol(mol)
             Chem.RemoveStereochemistry(mol)
+            if mol.GetNumAtoms() > mol.GetNumHeavyAtoms() and mol.GetNumConformers() == 0:
+                mol = Chem.RemoveHs(mol)  # one may have held the geometry of a double bond
             changes.append(FLAT)
-        reason, detail = self._refusal(list(mol.GetAtoms()))
+        reason, detail = self._refusal(atoms_of(mol) if changes else atoms)
         return Admitted(None if reason else mol, reason, detail, tuple(changes))
 
     def _refusal(self, atoms: Sequence[Any]) -> tuple[str, str]:
         """Why atoms cannot be taken, and the figures; or nothing."""
-        if any(atom.GetAtomicNum() == 0 for atom in atoms):
+        numbers = [atom.GetAtomicNum() for atom in atoms]
+        if 0 in numbers:
             return "dummy atoms", ""
         if self.radicals == "refuse" and any(atom.GetNumRadicalElectrons() for atom in atoms):
             return "radicals", _some(atoms, lambda a: a.GetNumRadicalElectrons())
-        if self.metals == "refuse" and (found := _others(atoms, NONMETALS)):
-            return "metals", found
-        if self.elements is not None and (found := _others([a for a in atoms if a.GetAtomicNum() > 1], self.elements)):
-            return "other elements", found
+        symbols = [_symbols()[number] for number in dict.fromkeys(numbers)]
+        if self.metals == "refuse" and (found := [symbol for symbol in symbols if symbol not in NONMETALS]):
+            return "metals", ", ".join(found)
+        if self.elements is not None and (found := [s for s in symbols if s not in self.elements and s != "H"]):
+            return "other elements", ", ".join(found)
         if self.charges == "refuse" and any(atom.GetFormalCharge() for atom in atoms):
             return "charges", _some(atoms, lambda a: a.GetFormalCharge(), lambda a: f"{a.GetFormalCharge():+d}")
-        heavy = sum(atom.GetAtomicNum() > 1 for atom in atoms)
+        heavy = len(atoms) - numbers.count(1)
         if self.max_heavy_atoms is not None and heavy > self.max_heavy_atoms:
             return f"more than {self.max_heavy_atoms} heavy atoms", str(heavy)
         if heavy < self.min_heavy_atoms:
@@ -155,10 +160,6 @@ def _some(atoms: Sequence[Any], chosen: Any, figure: Any = lambda atom: "") -> s
     return ", ".join(dict.fromkeys(f"{figure(a)}{a.GetSymbol()}" for a in atoms if chosen(a)))
 
 
-def _others(atoms: Sequence[Any], known: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(symbol for a in atoms if (symbol := a.GetSymbol()) not in known))
-
-
 def _largest(Chem: Any, mol: Any) -> Any:
     weight = need("rdkit.Chem.Descriptors", to="weigh fragments", extra="molecules").MolWt
     parts = Chem.GetMolFrags(mol, asMols=True)
@@ -168,8 +169,8 @@ def _largest(Chem: Any, mol: Any) -> Any:
 def _without_isotopes(Chem: Any, mol: Any) -> Any:
     mol = Chem.Mol(mol)
     # Deuterium is an atom of its own for the sake of its label alone.
-    labelled = any(atom.GetAtomicNum() == 1 and atom.GetIsotope() for atom in mol.GetAtoms())
-    for atom in mol.GetAtoms():
+    labelled = any(atom.GetAtomicNum() == 1 and atom.GetIsotope() for atom in atoms_of(mol))
+    for atom in atoms_of(mol):
         atom.SetIsotope(0)
     mol = Chem.RemoveHs(mol) if labelled and mol.GetNumConformers() == 0 else mol
     Chem.AssignStereochemistry(mol, cleanIt=True, force=True)  # a centre may have been one by its isotopes alone

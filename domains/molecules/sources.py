@@ -85,7 +85,7 @@ class MOSESData(GraphData):
     Its test set of 176,074 like molecules is held out; validation is a part of the training set. MIT licence.
 
     Args:
-        count: how many of the training molecules, in their order; all 1.58 million, which take about ten minutes to
+        count: how many of the training molecules, in their order; all 1.58 million, which take about eight minutes to
             read, when None. With ``max_heavy_atoms``, so many that are small enough.
         heldout_count: how many of the test molecules, likewise.
         max_heavy_atoms: larger molecules are passed over.

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
 from ornstein.core.training.data import DataModule
+from ornstein.domains.molecules.atoms import atoms_of
 from ornstein.domains.molecules.descriptors import Properties, property_sources
 from ornstein.domains.molecules.facts import MoleculeFacts
 from ornstein.domains.molecules.gathering import value_of
@@ -268,7 +269,7 @@ class SpaceData(DataModule):
     def _problem(self, mol: Any) -> str:
         if not mol.GetNumConformers() or not all(c.Is3D() for c in mol.GetConformers()):
             return "no coordinates in space"
-        if self.form.hydrogens == "explicit" and any(atom.GetTotalNumHs() for atom in mol.GetAtoms()):
+        if self.form.hydrogens == "explicit" and any(atom.GetTotalNumHs() for atom in atoms_of(mol)):
             return "hydrogens without coordinates"
         return ""
 

@@ -12,6 +12,7 @@ from itertools import product
 from typing import Any
 
 from ornstein.core.optional import need
+from ornstein.domains.molecules.atoms import atoms_of, bonds_of
 
 __all__ = ["has_stereo", "put_labels", "stereo_labels"]
 
@@ -24,19 +25,19 @@ def has_stereo(mol: Any) -> bool:
     """Whether any atom or bond has a known configuration."""
     Chem = need("rdkit.Chem", to="read stereo", extra="molecules")
     plain, unknown = Chem.ChiralType.CHI_UNSPECIFIED, (Chem.BondStereo.STEREONONE, Chem.BondStereo.STEREOANY)
-    return any(atom.GetChiralTag() != plain for atom in mol.GetAtoms()) or any(
-        bond.GetStereo() not in unknown for bond in mol.GetBonds()
+    return any(atom.GetChiralTag() != plain for atom in atoms_of(mol)) or any(
+        bond.GetStereo() not in unknown for bond in bonds_of(mol)
     )
 
 
 def stereo_labels(mol: Any) -> tuple[dict[int, str], dict[int, str]]:
     """The labels of a sanitised molecule's atoms and double bonds, by their numbers; they stay on it as properties."""
     labeler = need("rdkit.Chem.rdCIPLabeler", to="read stereo", extra="molecules")
-    for part in (*mol.GetAtoms(), *mol.GetBonds()):
+    parts = atoms_of(mol), bonds_of(mol)
+    for part in (*parts[0], *parts[1]):
         part.ClearProp(LABEL)
     labeler.AssignCIPLabels(mol)
-    atoms = {atom.GetIdx(): atom.GetProp(LABEL) for atom in mol.GetAtoms() if atom.HasProp(LABEL)}
-    bonds = {bond.GetIdx(): bond.GetProp(LABEL) for bond in mol.GetBonds() if bond.HasProp(LABEL)}
+    atoms, bonds = ({i: part.GetProp(LABEL) for i, part in enumerate(some) if part.HasProp(LABEL)} for some in parts)
     return atoms, {number: label for number, label in bonds.items() if label in "EZ"}
 
 

@@ -9,6 +9,7 @@ from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.data import GraphData, MoleculeData, SelfiesFacts
 from ornstein.domains.molecules.descriptors import DESCRIPTORS, property_sources
 from ornstein.domains.molecules.graphs import decode_graphs
+from ornstein.domains.molecules.interop import dense_state, sparse_batch
 from ornstein.domains.molecules.rules import MoleculeRules
 from ornstein.domains.molecules.selfies import SelfiesCollector, SelfiesVocabulary, selfies_of
 from ornstein.domains.molecules.sources import MOSESData, NCIData, moses_smiles
@@ -61,6 +62,30 @@ def test_batches_are_of_like_size_and_depend_on_the_step_alone():
     assert seen == sorted(3 * list(range(1, 41)))
     wide = MoleculeData(ALKANES, heldout=0, validation=0, batch_size=8, width_step=8)
     assert all(batch["atoms"].shape[1] % 8 == 0 for batch in wide.loader(10))
+
+
+def test_dense_batches_are_sparse_ones_of_torch_geometric():
+    from torch_geometric.nn import GINEConv
+
+    smiles = ["CCO", "C", "c1ccccc1C#N", "CC(=O)O"]
+    data = MoleculeData(smiles, heldout=0, validation=0)
+    batch = data.train_dataset().__getitems__([2, 1, 0, 3])
+    sparse = sparse_batch({**batch, "positions": torch.randn(4, 8, 3)}, batch["mask"])
+    assert sparse.num_graphs == 4
+    assert sparse.ptr.tolist() == [0, 8, 9, 12, 16]
+    assert sparse.pos.shape == (16, 3)
+    assert sparse.num_edges == 2 * (8 + 2 + 3)
+    assert sparse.is_undirected()
+    one = sparse.batch == 3
+    assert [data.facts.atoms[k] for k in sparse.x[one]] == ["C", "C", "O", "O"]
+    for name, part in dense_state(sparse).items():
+        same = {name: batch[name]} if name != "mask" else batch["mask"]
+        assert all(torch.equal(part[key] if name == "mask" else part, value) for key, value in same.items())
+    layer = GINEConv(torch.nn.Linear(4, 4), edge_dim=1)
+    out = layer(torch.randn(16, 4), sparse.edge_index, sparse.edge_attr[:, None].float())
+    assert out.shape == (16, 4)
+    with pytest.raises(ValueError, match="at least 8 atoms"):
+        dense_state(sparse, width=7)
 
 
 def test_workers_change_nothing():

@@ -96,9 +96,9 @@ def test_what_is_asked_for_is_done_and_counted():
         "neutralised": 1,
     }
     assert read_molecules(["[CH3:7]O"]).report.changed == {"stripped of atom maps": 1}
-    flat = read_molecules(["C[C@H](F)Cl", "F/C=C/F"])
-    assert flat.smiles == ["CC(F)Cl", "FC=CF"]
-    assert flat.report.changed == {"stripped of stereo": 2}
+    flat = read_molecules(["C[C@H](F)Cl", "F/C=C/F", "[H]/N=C(/C)N"])
+    assert flat.smiles == ["CC(F)Cl", "FC=CF", "CC(=N)N"]
+    assert flat.report.changed == {"stripped of stereo": 3}
 
 
 @pytest.mark.parametrize(
