@@ -1,1 +1,80 @@
-"""Molecules: graphs, sequences and positions of atoms, in and out of RDKit."""
+"""Molecules: graphs, sequences and positions of atoms, in and out of RDKit.
+
+`MoleculeDiffusion` learns from molecules and draws new ones; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData`
+and `FragmentData` are data modules; `read_molecules` and `write_molecules` know the files; judges are in
+`ornstein.domains.molecules.judges`. Names are loaded when they are first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ornstein.domains.molecules.data import GraphData, MoleculeData, MoleculeReference, SelfiesFacts
+    from ornstein.domains.molecules.descriptors import DESCRIPTORS
+    from ornstein.domains.molecules.diffusion import MoleculeDiffusion
+    from ornstein.domains.molecules.drawn import Generated
+    from ornstein.domains.molecules.facts import MoleculeFacts
+    from ornstein.domains.molecules.reading import MoleculeReader, read_molecules
+    from ornstein.domains.molecules.representations import REPRESENTATIONS, Representation
+    from ornstein.domains.molecules.rules import MoleculeRules
+    from ornstein.domains.molecules.scales import PropertyScale
+    from ornstein.domains.molecules.selfies import SelfiesVocabulary
+    from ornstein.domains.molecules.sources import FragmentData, MOSESData, NCIData
+    from ornstein.domains.molecules.space import ConformerData, SpaceData
+    from ornstein.domains.molecules.vocabulary import AtomKind, GraphForm, Vocabulary
+    from ornstein.domains.molecules.writing import write_molecules
+
+__all__ = [
+    "DESCRIPTORS",
+    "REPRESENTATIONS",
+    "AtomKind",
+    "ConformerData",
+    "FragmentData",
+    "Generated",
+    "GraphData",
+    "GraphForm",
+    "MOSESData",
+    "MoleculeData",
+    "MoleculeDiffusion",
+    "MoleculeFacts",
+    "MoleculeReader",
+    "MoleculeReference",
+    "MoleculeRules",
+    "NCIData",
+    "PropertyScale",
+    "Representation",
+    "SelfiesFacts",
+    "SelfiesVocabulary",
+    "SpaceData",
+    "Vocabulary",
+    "read_molecules",
+    "write_molecules",
+]
+
+_PLACES = {
+    "data": ("GraphData", "MoleculeData", "MoleculeReference", "SelfiesFacts"),
+    "descriptors": ("DESCRIPTORS",),
+    "diffusion": ("MoleculeDiffusion",),
+    "drawn": ("Generated",),
+    "facts": ("MoleculeFacts",),
+    "reading": ("MoleculeReader", "read_molecules"),
+    "representations": ("REPRESENTATIONS", "Representation"),
+    "rules": ("MoleculeRules",),
+    "scales": ("PropertyScale",),
+    "selfies": ("SelfiesVocabulary",),
+    "sources": ("FragmentData", "MOSESData", "NCIData"),
+    "space": ("ConformerData", "SpaceData"),
+    "vocabulary": ("AtomKind", "GraphForm", "Vocabulary"),
+    "writing": ("write_molecules",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
