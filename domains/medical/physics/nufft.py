@@ -3,9 +3,9 @@ r"""The Fourier transform at any points of k-space, by gridding, and magnetic re
     y(k) = 1/sqrt(N) sum_r x_r exp(-2 pi i k . r / n),     r centred, N = prod(n),
 
 is worked out on a grid ``oversampling`` times as fine and interpolated with the Kaiser-Bessel kernel
-``phi(u) = I_0(beta sqrt(1 - (2 u / w)^2))`` of ``w`` grid points; the picture is divided by the kernel's transform beforehand.  Fessler and
-Sutton 2003 (IEEE Trans. Signal Process. 51); ``beta`` is that of Beatty et al. 2005 (IEEE Trans. Med. Imaging 24,
-eq. 5).  Interpolation is a sparse matrix, so the adjoint is exact.
+``phi(u) = I_0(beta sqrt(1 - (2 u / w)^2))`` of ``w`` grid points; the picture is divided by the kernel's transform
+beforehand.  Fessler and Sutton 2003 (IEEE Trans. Signal Process. 51); ``beta`` is that of Beatty et al. 2005 (IEEE
+Trans. Med. Imaging 24, eq. 5).  Interpolation is a sparse matrix, so the adjoint is exact.
 """
 
 import math
