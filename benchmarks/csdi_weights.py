@@ -217,7 +217,7 @@ def main() -> int:
     options.add_argument("--data", default="../shared/data/physionet2012/set-a.tar.xz", help="set A (%(default)s)")
     options.add_argument("--weights", default="../shared/data/csdi_pretrained/model.pth", help="(%(default)s)")
     options.add_argument("--samples", type=int, default=3, help="of each patient (default: %(default)s)")
-    options.add_argument("--many", type=int, default=24, help="patients with --depth samples (default: %(default)s)")
+    options.add_argument("--many", type=int, default=12, help="patients with --depth samples (default: %(default)s)")
     options.add_argument("--depth", type=int, default=50, help="an even number (default: %(default)s)")
     options.add_argument("--patients", type=int, help="of the test part (default: all)")
     options.add_argument("--seed", type=int, default=0, help="of the samples (default: %(default)s)")

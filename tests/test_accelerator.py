@@ -55,7 +55,7 @@ def test_samples_of_a_seed_are_those_of_the_cpu(sampler):
 
 def test_tokens_of_a_seed_are_mostly_those_of_the_cpu():
     """Single precision rounds otherwise on a GPU, which may turn a draw here and there."""
-    network = awake(TokenTransformer(12, 11, width=32, depth=2, head_width=16, timed=False, lazy=True))
+    network = awake(TokenTransformer(12, width=32, depth=2, head_width=16, timed=False, lazy=True))
     denoiser = CategoricalDenoiser(network, AbsorbingChain(11, PowerSchedule()))
     expected = Unmasking(16).sample(denoiser, (8, 16), seed=0)
     found = Unmasking(16).sample(denoiser.to(GPU), (8, 16), seed=0).cpu()

@@ -139,7 +139,9 @@ class TokenBound:
             source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
             values = self._drawn(job, source)
             diffusion = values.mean(0)
-            error = values.std(0) / math.sqrt(self.draws)
+            # Of a single draw nobody knows the error.
+            several = self.draws > 1
+            error = values.std(0) / math.sqrt(self.draws) if several else torch.full_like(diffusion, math.nan)
         return CategoricalBoundEstimate(prior, diffusion, error, real.flatten(1).sum(1))
 
     def _drawn(self, job: "_Job", source: NoiseSource) -> Tensor:
