@@ -39,13 +39,13 @@ class Consistency(NamedTuple):
 
     Attributes:
         chi2: ``sum |A x - y|^2 / variance``, ``(B,)``.
-        count: number of measured values.
-        ratio: ``chi2 / count``, 1 for the truth on average.
+        measured: number of measured values.
+        ratio: ``chi2 / measured``, 1 for the truth on average.
         p_value: the chance of a larger ``chi2`` with the true picture, ``(B,)``.
     """
 
     chi2: Tensor
-    count: int
+    measured: int
     ratio: Tensor
     p_value: Tensor
 
@@ -56,12 +56,12 @@ class DeviationBin(NamedTuple):
     Attributes:
         deviation: root mean square of what is stated.
         error: root mean square of the errors.
-        count: number of pixels.
+        pixels: how many.
     """
 
     deviation: float
     error: float
-    count: int
+    pixels: int
 
 
 def sample_interval(samples: Tensor, level: float = 0.9) -> tuple[Tensor, Tensor]:

@@ -140,7 +140,8 @@ class MulticoilMRI(LinearOperator):
             raise ValueError(f"mask of shape {tuple(mask.shape)}: expected that of the maps, {tuple(maps.shape)}")
         super().__init__((2, *every.shape[2:]), (2, *every.shape[1:]))
         self.per_sample = per_sample
-        before, after = centring(*every.shape[2:])
+        before, after = (part.to(every.device) for part in centring(*every.shape[2:]))
+        wide = wide.to(every.device)
         self.register_buffer("maps", every)
         self.register_buffer("mask", wide)
         # The phases of centring are folded into maps and mask.

@@ -76,7 +76,7 @@ class NonUniformFFT(LinearOperator):
             _spread(points[:, i].double().cpu(), n, fine, width) for i, (n, fine) in enumerate(zip(shape, self.grid))
         ]
         self.register_buffer("points", points)
-        self.register_buffer("weighting", torch.outer(*(axis[2] for axis in axes)), persistent=False)
+        self.register_buffer("weighting", torch.outer(*(axis[2] for axis in axes)).to(points.device), persistent=False)
         columns = (axes[0][0][:, :, None] * self.grid[1] + axes[1][0][:, None]).flatten(1)
         values = (axes[0][1][:, :, None] * axes[1][1][:, None]).flatten(1)
         starts = torch.arange(0, columns.numel() + 1, columns.shape[1])
@@ -165,7 +165,7 @@ class NonCartesianMRI(LinearOperator):
             raise ValueError(f"maps of coil {int(dead[0])} are zero everywhere: leave the coil out")
         super().__init__((2, *maps.shape[1:]), (2, len(maps), len(points)))
         self.register_buffer("maps", maps)
-        self.nufft = NonUniformFFT(points, (maps.shape[1], maps.shape[2]), width, oversampling)
+        self.nufft = NonUniformFFT(points.to(maps.device), (maps.shape[1], maps.shape[2]), width, oversampling)
 
     def forward(self, x: Tensor) -> Tensor:
         z = to_complex(x)[:, None]

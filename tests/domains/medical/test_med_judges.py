@@ -100,7 +100,7 @@ def test_errors_of_stated_deviations() -> None:
     truth = torch.zeros(100, 200, dtype=torch.float64)
     mean = deviation * torch.randn(100, 200, generator=generator, dtype=torch.float64)
     bins = error_versus_deviation(mean, deviation, truth, bins=8)
-    assert sum(row.count for row in bins) == 20000
+    assert sum(row.pixels for row in bins) == 20000
     assert [row.deviation for row in bins] == sorted(row.deviation for row in bins)
     for row in bins:
         assert row.error == pytest.approx(row.deviation, rel=0.08)
@@ -114,7 +114,7 @@ def test_consistency_with_the_data() -> None:
     truth = torch.randn(400, 1, 20, 20)
     measured = Measurement.simulate(truth, operator, GaussianNoise(0.3), torch.Generator().manual_seed(1))
     found = data_consistency(truth, measured)
-    assert found.count == int(operator.mask.sum())
+    assert found.measured == int(operator.mask.sum())
     assert float(found.ratio.mean()) == pytest.approx(1, abs=0.02)
     # p-values of the truth are uniform.
     assert float(found.p_value.mean()) == pytest.approx(0.5, abs=0.06)
