@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .denoisers import Denoiser
-from .noise import NoiseSource
+from .noise import NoiseSource, NoiseStream
 from .objectives import Objective, restored
+from .process import State
 from .samplers import Sampler
 from .schedules import require
 
@@ -72,20 +73,21 @@ class PartlyGiven(Objective):
 
 def complete(
     denoiser: Denoiser[Any],
-    known: Tensor,
-    given: Tensor,
+    known: State,
+    given: State,
     sampler: Sampler,
     *,
     noise: NoiseSource,
-    mask: Tensor | None = None,
+    mask: State | None = None,
     condition: Mapping[str, Any] | None = None,
     progress: bool = False,
-) -> Tensor:
+) -> Any:
     """Samples that hold what is ``known`` where it is ``given``, the rest drawn by the sampler.
 
     Args:
         denoiser: is told by the condition ``given``.
-        known: clean data ``(B, *event)``; what it holds elsewhere is not read.
+        known: clean data ``(B, *event)``; what it holds elsewhere is not read. By name for states of several parts, as
+            all that follows.
         given: boolean ``(B, N)``, or of more axes of the state.
         sampler: walks from noise to data.
         noise: where draws come from.
@@ -95,9 +97,31 @@ def complete(
     """
     process = denoiser.process
     time = float(sampler.route(process)[0])
-    stream = noise.begin(len(known), 0).child(START)
-    x = process.initial(process.blank(known.shape, known.device), time, stream)
+    shape = {name: part.shape for name, part in known.items()} if isinstance(known, Mapping) else known.shape
+    some = next(iter(known.values())) if isinstance(known, Mapping) else known
+    real = None if mask is None else process.expand_mask(mask)
+    stream = process.constrain(_Apart(noise.begin(len(some), 0)), real)
+    x = process.initial(process.blank(shape, some.device), time, stream)
     x = restored(x, known, process.expand_mask(given))
     return sampler.sample(
-        denoiser, x.shape, noise=noise, x=x, given=given, mask=mask, condition=condition, progress=progress
+        denoiser, shape, noise=noise, x=x, given=given, mask=mask, condition=condition, progress=progress
     )
+
+
+class _Apart(NoiseStream):
+    """The streams of a run's start states, by part."""
+
+    def __init__(self, stream: NoiseStream) -> None:
+        self.stream, self.own = stream, stream.child(START)
+
+    def draw(self, like: Tensor) -> Tensor:
+        return self.own.draw(like)
+
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
+        return self.own.step(like, t, s)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self.own.uniform(like)
+
+    def child(self, number: int) -> NoiseStream:
+        return self.own if number == 0 else self.stream.child(START + number)

@@ -5,6 +5,8 @@ al. 2022, SDEdit, arXiv 2108.01073), purifies (Nie et al. 2022, DiffPure, 2205.0
 
     x_{t*} ~ q(x_{t*} | x_0)  (alpha x_0 + sigma z for a Gaussian process),        x_hat_0 = sampler from t* to 0.
 
+Of a product every component is perturbed by its own process.
+
 Data of the denoiser's own distribution keep their distribution, whatever ``t*``, as far as denoiser and sampler are
 exact.  `denoise` leaves out the noise, since its argument brings it along; `invert` replaces it by the state on the
 probability-flow ODE, from which the sampler finds back.
@@ -22,8 +24,10 @@ from .chains import Chain
 from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
 from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from .objectives import restored
 from .ode_steps import Solver, ode_step
-from .process import Process
+from .process import Process, State, batch_size
+from .products import ProductProcess
 from .samplers import DDIM, EulerMaruyama, Sampler, SampleStep
 from .schedules import require
 
@@ -66,26 +70,29 @@ class GridBelow(Grid):
 @torch.no_grad()
 def perturb_and_reverse(
     denoiser: Denoiser[Any],
-    x0: Tensor,
+    x0: State,
     t: float,
     sampler: Sampler,
     *,
     seed: int | None = None,
     noise: NoiseSource | None = None,
     condition: Mapping[str, Any] | None = None,
-    mask: Tensor | None = None,
+    mask: State | None = None,
+    given: State | None = None,
     first: int = 0,
     progress: bool = False,
     callback: Callable[[SampleStep], None] | None = None,
-) -> Tensor:
+) -> Any:
     """Noise clean states to the level of ``t`` and run the sampler from there.
 
     Args:
         denoiser: says what the clean data may be.
-        x0: clean states, ``(B, *event)``, float32 or wider; int64 for categories.
+        x0: clean states, ``(B, *event)``, float32 or wider; int64 for categories; by name for a product, as what
+            follows.
         t: how far to go, in (0, 1]; 0 would return ``x0``.
         sampler: all of its steps are taken below ``t``, on its grid (`GridBelow`).
         seed: makes sample ``i`` a function of ``x0[i]`` and ``(seed, first + i)`` alone, noise and sampler included.
+        given: True where the data are known; they are not noised.
         noise, condition, mask, first, progress, callback: as for ``Sampler.sample``.
 
     Returns:
@@ -98,26 +105,41 @@ def perturb_and_reverse(
     if seed is not None and noise is not None:
         raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
     source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
-    stream = source.begin(len(x0), first)
     process = denoiser.process
-    if isinstance(process, Chain):
-        process.check_data(x0, mask)
-        x = process.marginal(x0, t).sample(stream.uniform(x0))
+    shape = {name: part.shape for name, part in x0.items()} if isinstance(x0, Mapping) else x0.shape
+    stream = _Forked(source.begin(batch_size(shape), first), len(getattr(process, "components", "x")))
+    real = None if mask is None else process.expand_mask(mask)
+    if isinstance(process, ProductProcess):
+        process.check_names(x0, "x0")
+        own, masks = process.streams(process.constrain(stream, real)), process.expand_mask(mask)
+        x: Any = {
+            name: _noised(part, x0[name], t, own[name], masks[name])  # type: ignore[call-overload]
+            for name, part in process.components.items()
+        }
     else:
-        level = process.level(t)
-        real = None if mask is None else process.expand_mask(mask)
-        x = level.alpha * x0 + level.sigma * process.constrain(stream, real).draw(x0)
+        x = _noised(process, x0, t, process.constrain(stream, real), real)
+    x = x if given is None else restored(x, x0, process.expand_mask(given))
     return _below(sampler, t).sample(
         denoiser,
-        x.shape,
+        shape,
         x=x,
         noise=_Begun(stream),  # the sampler goes on with the stream, since the same draws again would be correlated
         condition=condition,
         mask=mask,
+        given=given,
         first=first,
         progress=progress,
         callback=callback,
     )
+
+
+def _noised(process: Process, x0: Any, t: float, stream: NoiseStream, mask: Any) -> Tensor:
+    """A draw of ``q(x_t | x_0)`` of one process."""
+    if isinstance(process, Chain):
+        process.check_data(x0, mask)
+        return process.marginal(x0, t).sample(stream.uniform(x0))
+    level = process.level(t)
+    return level.alpha * x0 + level.sigma * stream.draw(x0)
 
 
 def edit(
@@ -223,6 +245,25 @@ def invert(
 
 def _below(sampler: Sampler, t: float) -> Sampler:
     return replace(sampler, grid=GridBelow(t, sampler.grid))
+
+
+class _Forked(NoiseStream):
+    """A stream whose parts, once asked for, go on where they are."""
+
+    def __init__(self, stream: NoiseStream, parts: int) -> None:
+        self.parts = [stream.child(number) for number in range(parts)]
+
+    def draw(self, like: Tensor) -> Tensor:
+        return self.parts[0].draw(like)
+
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
+        return self.parts[0].step(like, t, s)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self.parts[0].uniform(like)
+
+    def child(self, number: int) -> NoiseStream:
+        return self.parts[number]
 
 
 @dataclass(frozen=True)

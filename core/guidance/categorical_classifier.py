@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..chains import AbsorbingChain, CategoricalPosterior, Chain
 from ..chains.base import spread
 from ..denoisers import Denoiser
+from ..products import ProductPosterior, ProductProcess
 from ..schedules import Time, require
-from ._parts import gradient
 from .categorical import GuidedMaskedPosterior, GuidedPosterior
 
 __all__ = ["CategoricalClassifierGuidance", "Evaluation"]
@@ -18,7 +18,7 @@ __all__ = ["CategoricalClassifierGuidance", "Evaluation"]
 Evaluation = Literal["exact", "first_order"]
 
 
-class CategoricalClassifierGuidance(Denoiser[Chain]):
+class CategoricalClassifierGuidance(Denoiser[Any]):
     r"""Weights the reverse kernel of each position by a classifier: ``p(x_s | x_t) p(y | x_t with x_s here)^scale``.
 
     Schiff et al. 2024 (D-CBG, arXiv 2412.10193, section 3), with the classifier at the time ``t`` and the other
@@ -30,10 +30,12 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
     masks only of masked positions.  "first_order" takes ``log p(y | x with v here) = log p(y | x) + grad_v -
     grad_x`` with the gradient at the one-hot state, for a forward and a backward pass in all.
 
+    On a `ProductProcess` the kernels of all its chains are weighted; the classifier sees all components.
+
     Args:
         denoiser: what is steered.
         classifier: called as ``classifier(x, t, **condition)``, answers with ``log p(y | x_t)``, ``(B,)`` in nats;
-            ``x`` are states ``(B, *N)`` int64, or one-hot ``(B, *N, S)`` for "first_order".
+            ``x`` are states ``(B, *N)`` int64, or one-hot ``(B, *N, S)`` for "first_order"; of a product a dict.
         scale: strength of guidance.
         evaluation: "exact" or "first_order".
         reserved: names of conditions that the classifier alone is given, such as ``("label",)``.
@@ -56,7 +58,7 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
 
     def __init__(
         self,
-        denoiser: Denoiser[Chain],
+        denoiser: Denoiser[Any],
         classifier: Callable[..., Tensor],
         scale: float = 1.0,
         evaluation: Evaluation = "exact",
@@ -64,9 +66,11 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
         chunk: int = 4096,
     ) -> None:
         super().__init__(denoiser.process)
-        if not isinstance(denoiser.process, Chain):
+        parts = getattr(denoiser.process, "components", {"": denoiser.process})
+        if not all(isinstance(part, Chain) for part in parts.values()):
             raise TypeError(
-                f"denoiser of {denoiser.process}: expected one of a Chain; ClassifierGuidance serves an SDE"
+                f"denoiser of {denoiser.process}: expected one of a Chain, or of a product of chains; "
+                "ClassifierGuidance serves an SDE"
             )
         require(evaluation in get_args(Evaluation), "evaluation", evaluation, "'exact' or 'first_order'")
         require(chunk >= 1, "chunk", chunk, "at least 1")
@@ -77,49 +81,98 @@ class CategoricalClassifierGuidance(Denoiser[Chain]):
         self.reserved = tuple(reserved)
         self.chunk = chunk
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> CategoricalPosterior:
+    def forward(self, x_t: Any, t: Time, **condition: Any) -> Any:
         rest = {name: value for name, value in condition.items() if name not in self.reserved}
         posterior = self.denoiser(x_t, t, **rest)
         if self.scale == 0:
             return posterior
         given = {name: value for name, value in condition.items() if value is not None and name != "estimate"}
-        dtype = posterior.logits.dtype
-        if self.evaluation == "exact":
-            evidence = self._exact(x_t, t, given).to(dtype)
-        else:
-            one_hot = torch.nn.functional.one_hot(x_t, self.process.states).to(dtype)
-            evidence = gradient(lambda x: self._ask(x, t, given), one_hot)
-        if isinstance(self.process, AbsorbingChain):
-            return GuidedMaskedPosterior(posterior, evidence, self.scale)
-        return GuidedPosterior(x_t, self.process, posterior.level, [posterior], [1.0], evidence, self.scale)
+        if not isinstance(self.process, ProductProcess):
+            dtype = posterior.logits.dtype
+            evidence = self._evidence({"": x_t}, {"": self.process}, lambda parts: parts[""], t, given, dtype)
+            return self._weighted(posterior, evidence[""])
+        dtype = next(iter(posterior.values())).logits.dtype
+        evidence = self._evidence(x_t, self.process.components, lambda parts: parts, t, given, dtype)
+        return ProductPosterior({name: self._weighted(posterior[name], value) for name, value in evidence.items()})
 
-    def _exact(self, x_t: Tensor, t: Time, condition: Mapping[str, Any]) -> Tensor:
-        """``log p(y | x_t with v in a position)`` ``(B, *N, S)``; where nothing can change, that of ``x_t`` for all."""
-        own, others = self._ask(x_t, t, condition), self.process.states - 1
+    def _weighted(self, posterior: CategoricalPosterior, evidence: Tensor) -> CategoricalPosterior:
+        process, evidence = posterior.process, evidence.to(posterior.logits.dtype)
+        if isinstance(process, AbsorbingChain):
+            return GuidedMaskedPosterior(posterior, evidence, self.scale)
+        return GuidedPosterior(posterior.x_t, process, posterior.level, [posterior], [1.0], evidence, self.scale)
+
+    def _evidence(
+        self,
+        parts: Mapping[str, Tensor],
+        chains: Mapping[str, Any],
+        whole: Callable[[Mapping[str, Tensor]], Any],
+        t: Time,
+        condition: Mapping[str, Any],
+        dtype: torch.dtype,
+    ) -> dict[str, Tensor]:
+        """``log p(y | x)`` of the changes of each position, by component ``(B, *N, S)``; ``whole`` makes a state of its
+        components.
+        """
+        if self.evaluation == "exact":
+            own = self._ask(whole(parts), t, condition)
+            masks = self.process.expand_mask(condition.get("mask"))
+            masks = masks if isinstance(self.process, ProductProcess) else {"": masks}
+            return {
+                name: self._exact(name, parts, chain, own, masks[name], whole, t, condition)
+                for name, chain in chains.items()
+            }
+        states = {name: nn.functional.one_hot(parts[name], chain.states).to(dtype) for name, chain in chains.items()}
+        with torch.enable_grad():
+            variables = {name: state.requires_grad_() for name, state in states.items()}
+            total = self._ask(whole(variables), t, condition).sum()
+            slopes = torch.autograd.grad(total, list(variables.values()), allow_unused=True)
+        return {
+            name: torch.zeros_like(states[name]) if slope is None else slope
+            for name, slope in zip(variables, slopes, strict=True)
+        }
+
+    def _exact(
+        self,
+        name: str,
+        parts: Mapping[str, Tensor],
+        chain: Chain,
+        own: Tensor,
+        mask: Tensor | None,
+        whole: Callable[[Mapping[str, Tensor]], Any],
+        t: Time,
+        condition: Mapping[str, Any],
+    ) -> Tensor:
+        """``log p(y | x_t with v in a position)`` ``(B, *N, S)`` of a component; where nothing can change, ``own``,
+        that of ``x_t``, for all.
+        """
+        x_t, others = parts[name], chain.states - 1
         flat = x_t.flatten(1)
-        evidence = own[:, None].expand(-1, flat[0].numel() * self.process.states).reshape(-1, self.process.states)
-        free = x_t == self.process.mask if isinstance(self.process, AbsorbingChain) else torch.ones_like(x_t).bool()
-        if condition.get("mask") is not None:
-            free = free & spread(condition["mask"], x_t.ndim)
+        evidence = own[:, None].expand(-1, flat[0].numel() * chain.states).reshape(-1, chain.states)
+        free = x_t == chain.mask if isinstance(chain, AbsorbingChain) else torch.ones_like(x_t).bool()
+        if mask is not None:
+            free = free & spread(mask, x_t.ndim)
         place = free.flatten().nonzero()[:, 0].repeat_interleave(others)
         step = torch.arange(len(place), device=x_t.device) % others
-        value = (flat.flatten()[place] + 1 + step) % self.process.states
+        value = (flat.flatten()[place] + 1 + step) % chain.states
         found = [own[:0]]  # nothing, where nothing can change
         for where, v in zip(place.split(self.chunk), value.split(self.chunk)) if len(place) else ():
             sample, position = where // flat.shape[1], where % flat.shape[1]
             changed = flat[sample].scatter(1, position[:, None], v[:, None]).reshape(-1, *x_t.shape[1:])
-            given = {name: _of(sample, each, len(x_t)) for name, each in condition.items()}
-            found.append(self._ask(changed, _of(sample, t, len(x_t)), given))
+            states = {key: changed if key == name else part[sample] for key, part in parts.items()}
+            told = {key: _of(sample, each, len(x_t)) for key, each in condition.items()}
+            found.append(self._ask(whole(states), _of(sample, t, len(x_t)), told))
         return evidence.index_put((place, value), torch.cat(found)).reshape(*x_t.shape, -1)
 
-    def _ask(self, x: Tensor, t: Time, condition: Mapping[str, Any]) -> Tensor:
-        value = self.classifier(x, t, **condition)
-        if value.shape != (len(x),):
+    def _ask(self, x: Any, t: Time, condition: Mapping[str, Any]) -> Tensor:
+        value, batch = self.classifier(x, t, **condition), len(x if isinstance(x, Tensor) else next(iter(x.values())))
+        if value.shape != (batch,):
             raise ValueError(f"classifier returned shape {tuple(value.shape)}: expected one number a sample")
         return value
 
 
 def _of(sample: Tensor, value: Any, batch: int) -> Any:
-    """The rows of the samples, of a value that has one row a sample."""
+    """The rows of the samples, of a value that has one row a sample, or of several by name."""
+    if isinstance(value, Mapping):
+        return {name: _of(sample, each, batch) for name, each in value.items()}
     per_sample = isinstance(value, Tensor) and value.ndim > 0 and len(value) == batch
     return value[sample.to(value.device)] if per_sample else value

@@ -1,6 +1,6 @@
 """Classifier-free guidance, within an interval of times and with rescaling."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..chains import Chain
 from ..denoisers import Denoiser, GaussianPosterior
+from ..process import Process
+from ..products import ProductPosterior, ProductProcess
 from ..schedules import Time, require
 from ._parts import as_tensors, check_interval, on_batch, within
 from .categorical import guided_posterior
@@ -15,7 +17,7 @@ from .categorical import guided_posterior
 __all__ = ["ClassifierFreeGuidance"]
 
 # Conditions that say where data are, or what was last thought of them; they stay when the others are dropped.
-_KEPT = frozenset({"mask", "given", "segments", "estimate"})
+_KEPT = frozenset({"mask", "given", "segments", "sizes", "estimate"})
 
 
 class ClassifierFreeGuidance(Denoiser[Any]):
@@ -32,17 +34,17 @@ class ClassifierFreeGuidance(Denoiser[Any]):
 
     On a `Chain` the reverse kernels of each position are multiplied instead, ``p_c^scale p_u^(1 - scale)`` (Schiff et
     al. 2024, 2412.10193, section 3); under masks it is the beliefs, so that as many positions show as without guidance.
-    See the module `categorical`.
+    See the module `categorical`.  On a `ProductProcess` each component is guided as it would be alone.
 
-    The unconditional call leaves out the conditions, all but ``mask``, ``given``, ``segments`` and ``estimate``, which
-    say where the data are and what was last thought of them.  Integer conditions (labels) become -1, "no
-    label", and both calls are one batch of twice the size.
+    The unconditional call leaves out the conditions, all but ``mask``, ``given``, ``segments``, ``sizes`` and
+    ``estimate``, which say where the data are and what was last thought of them.  Integer conditions (labels) become
+    -1, "no label", and both calls are one batch of twice the size, but on a product.
 
     Args:
         denoiser: trained with conditions dropped now and then.
         scale: strength of guidance.
         interval: times within which guidance acts, ``(low, high)``, ends included.
-        rescale: ``phi``, 0 to 1; 0 on a chain.
+        rescale: ``phi``, 0 to 1; 0 on a chain, and on a product that has one.
         unconditional: conditions of the unconditional call, for denoisers with a null condition of their own (a
             negative prompt); one row for all samples, or one a sample.
     """
@@ -58,7 +60,8 @@ class ClassifierFreeGuidance(Denoiser[Any]):
         super().__init__(denoiser.process)
         check_interval(interval)
         require(0 <= rescale <= 1, "rescale", rescale, "a number from 0 to 1")
-        chain = isinstance(denoiser.process, Chain)
+        parts = getattr(denoiser.process, "components", {"": denoiser.process})
+        chain = any(isinstance(part, Chain) for part in parts.values())
         require(not (chain and rescale), "rescale", rescale, "0 on a chain: probabilities have no scale")
         self.denoiser = denoiser
         self.scale = scale
@@ -66,38 +69,76 @@ class ClassifierFreeGuidance(Denoiser[Any]):
         self.rescale = rescale
         self.unconditional = as_tensors(unconditional)
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Any:
+    @property
+    def remember(self) -> Callable[..., Any] | None:
+        """As `PrefixDenoiser` has it: both calls' memories; None of a denoiser that has no such method."""
+        return None if getattr(self.denoiser, "remember", None) is None else self._remember
+
+    def _remember(self, x: Tensor, memory: Any = None, **condition: Any) -> tuple[Any, Any]:
+        calls = condition, self._null(condition, x)
+        return tuple(  # type: ignore[return-value]
+            self.denoiser.remember(x, None if memory is None else memory[i], **told)  # type: ignore[operator]
+            for i, told in enumerate(calls)
+        )
+
+    def forward(self, x_t: Any, t: Time, memory: tuple[Any, Any] | None = None, **condition: Any) -> Any:
         condition = {name: value for name, value in condition.items() if value is not None}
         steering = {name: value for name, value in condition.items() if name not in _KEPT}
         if not steering:
             raise ValueError("guidance without a condition: expected a condition to strengthen, such as label=...")
         active = within(self.interval, t)
         if self.scale == 1 or active is False:
-            return self.denoiser(x_t, t, **condition)
-        answers = self._answers(x_t, t, condition, steering)
-        if isinstance(self.process, Chain):
+            return self.denoiser(x_t, t, **condition, **({} if memory is None else {"memory": memory[0]}))
+        answers = self._answers(x_t, t, condition, steering, memory)
+        if not isinstance(self.process, ProductProcess):
+            return self._guided(self.process, x_t, t, answers, active, condition.get("mask"))
+        masks = self.process.expand_mask(condition.get("mask"))
+        return ProductPosterior(
+            {
+                name: self._guided(part, x_t[name], t, [answer[name] for answer in answers], active, masks[name])
+                for name, part in self.process.components.items()
+            }
+        )
+
+    def _guided(
+        self, process: Process, x_t: Tensor, t: Time, answers: list[Any], active: bool | Tensor, mask: Tensor | None
+    ) -> Any:
+        """The guided posterior of one process, of what is believed with and without the conditions."""
+        if isinstance(process, Chain):
             power = torch.where(active, self.scale, 1.0) if isinstance(active, Tensor) else self.scale
-            return guided_posterior(x_t, self.process, self.process.level(t), answers, [power, 1 - power])
+            return guided_posterior(x_t, process, process.level(t), answers, [power, 1 - power])
         with_, without = (mean for answer in answers for mean in answer.mean.split(len(x_t)))
         mean = torch.lerp(without, with_, self.scale)
         if self.rescale:
-            mean = mean * self._factor(with_, mean, condition.get("mask"))
+            mean = mean * self._factor(with_, mean, mask)
         if isinstance(active, Tensor):
             mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, with_)
-        return GaussianPosterior(x_t, self.process, self.process.level(t), mean)
+        return GaussianPosterior(x_t, process, process.level(t), mean)
 
-    def _answers(self, x_t: Tensor, t: Time, condition: dict[str, Any], steering: dict[str, Any]) -> list[Any]:
+    def _answers(
+        self, x_t: Any, t: Time, condition: dict[str, Any], steering: dict[str, Any], memory: tuple[Any, Any] | None
+    ) -> list[Any]:
         """The posteriors with and without the conditions, or both in one, stacked along the batch."""
-        kept = {name: value for name, value in condition.items() if name in _KEPT}
-        null = None if self.unconditional is None else on_batch(self.unconditional, x_t)
-        if null is None and all(not v.is_floating_point() and v.dtype != torch.bool for v in steering.values()):
-            null = {name: torch.full_like(value, -1) for name, value in steering.items()}
-        if null is None or {k: v.shape for k, v in null.items()} != {k: v.shape for k, v in steering.items()}:
-            without = self.denoiser(x_t, t, **kept, **(null or {}))
-            return [self.denoiser(x_t, t, **condition), without]
+        null = self._null(condition, x_t)
+        alike = _shapes({name: value for name, value in null.items() if name not in _KEPT}) == _shapes(steering)
+        if memory is not None:
+            return [self.denoiser(x_t, t, memory=one, **told) for one, told in zip(memory, (condition, null))]
+        if not alike or not isinstance(x_t, Tensor):
+            return [self.denoiser(x_t, t, **condition), self.denoiser(x_t, t, **null)]
         double = {name: torch.cat([value, null.get(name, value)]) for name, value in condition.items()}
         twice = torch.cat([t, t]) if isinstance(t, Tensor) and t.ndim > 0 else t
         return [self.denoiser(torch.cat([x_t, x_t]), twice, **double)]
+
+    def _null(self, condition: Mapping[str, Any], x_t: Any) -> dict[str, Any]:
+        """The conditions of the unconditional call."""
+        kept = {name: value for name, value in condition.items() if name in _KEPT}
+        steering = {name: value for name, value in condition.items() if name not in _KEPT}
+        some = x_t if isinstance(x_t, Tensor) else next(iter(x_t.values()))
+        if self.unconditional is not None:
+            return kept | on_batch(self.unconditional, some)
+        if all(not v.is_floating_point() and v.dtype != torch.bool for v in steering.values()):
+            return kept | {name: torch.full_like(value, -1) for name, value in steering.items()}
+        return kept
 
     def _factor(self, conditional: Tensor, guided: Tensor, mask: Tensor | None) -> Tensor:
         variance_c, variance_g = (_variance(mean, mask) for mean in (conditional, guided))
@@ -105,6 +146,10 @@ class ClassifierFreeGuidance(Denoiser[Any]):
         ratio = torch.where(constant, 1.0, variance_c / torch.where(constant, 1.0, variance_g)).sqrt()
         factor = self.rescale * ratio + 1 - self.rescale
         return factor.reshape(-1, *[1] * (guided.ndim - 1))
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}
 
 
 def _variance(mean: Tensor, mask: Tensor | None) -> Tensor:

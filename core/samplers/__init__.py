@@ -6,6 +6,7 @@ from .ancestral import DDIM, DDPM
 from .base import LinearSampler, Sampler, SampleStep
 from .categorical import CategoricalAncestral, TauLeaping
 from .choices import TokenChoice
+from .constraints import DrawnStep, StateConstraint
 from .controlled import ControlledSampler
 from .deis import DEIS, LMS
 from .dpm_adaptive import DPMSolverAdaptive
@@ -53,6 +54,7 @@ __all__ = [
     "DPMSolver",
     "DPMSolverAdaptive",
     "DPMSolverSinglestep",
+    "DrawnStep",
     "EDMSampler",
     "Euler",
     "EulerMaruyama",
@@ -73,6 +75,7 @@ __all__ = [
     "SASolver",
     "SampleStep",
     "Sampler",
+    "StateConstraint",
     "SureFirst",
     "Tableau",
     "TauLeaping",

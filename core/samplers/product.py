@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..chains import Chain
 from ..denoisers import Denoiser, self_conditioned
 from ..grids import Times
 from ..noise import IndependentNoise
@@ -14,6 +15,7 @@ from ..process import Process
 from ..products import ProductProcess
 from ..products.process import check_parts, check_same
 from .base import Row, Run, Sampler, _Given, _places
+from .constraints import DrawnStep, Kernel, StateConstraint
 
 __all__ = ["ProductSampler"]
 
@@ -30,6 +32,7 @@ class ProductSampler(Sampler):
     Args:
         samplers: by component, each of one evaluation a step, such as `DDPM`, `DDIM`, `DPMSolver` of order 2 or a
             `Multistep` with ``start="low_order"``.  Their own steps, grids and ``denoise`` are not used.
+        constraint: keeps what is drawn of components that are chains within a set of states; none by default.
         steps, grid: of the common clock; a grid that spaces noise levels spaces the first component's.
         denoise: as for `Sampler`, for all components.
 
@@ -39,12 +42,15 @@ class ProductSampler(Sampler):
     """
 
     samplers: Mapping[str, Sampler] = field(kw_only=True)
+    constraint: StateConstraint | None = field(default=None, kw_only=True)
 
     moves: ClassVar[type[Process]] = ProductProcess
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_parts(self.samplers, Sampler, "samplers")
+        if self.constraint is not None and not isinstance(self.constraint, StateConstraint):
+            raise TypeError(f"constraint={self.constraint!r}: expected a StateConstraint, or None")
 
     @property
     def order(self) -> int:  # type: ignore[override]
@@ -106,7 +112,32 @@ class ProductSampler(Sampler):
         for part, columns in zip(run.history, row):
             part.answer, part.at = answer[part.name], x[part.name]
             out[part.name] = part.sampler.advance(part, part.at, t, s, columns)
-        return out
+        return out if self.constraint is None else {**out, **self._constrained(self.constraint, run, x, out, s)}
+
+    def _constrained(
+        self, constraint: StateConstraint, run: Run, x: Any, out: dict[str, Tensor], s: Tensor | float
+    ) -> dict[str, Tensor]:
+        """The components that are chains, as the constraint keeps them."""
+        parts = [part for part in run.history if isinstance(part.denoiser.process, Chain)]
+        real, free, after = {}, {}, {}
+        for part in parts:
+            name, moved = part.name, out[part.name]
+            everywhere = torch.ones_like(moved, dtype=torch.bool)
+            real[name] = everywhere if part.keep is None else everywhere & (part.keep != 0)
+            free[name] = real[name] if run.given is None else real[name] & ~run.given[name]
+            after[name] = torch.where(free[name], moved, x[name])
+        return constraint.keep(
+            DrawnStep(
+                {part.name: x[part.name] for part in parts},
+                after,
+                real,
+                free,
+                all(float(part.denoiser.process.level(s).alpha) == 1 for part in parts),
+                {part.name: part.denoiser.process for part in parts},
+                {part.name: Kernel(part.answer, s, getattr(part.sampler, "choice", None)) for part in parts},
+                {part.name: part.noise for part in parts},
+            )
+        )
 
     def _parts(self, run: Run, process: ProductProcess) -> list["_Part"]:
         """The runs of the components within a run."""
