@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from ornstein.core.optional import need
 from ornstein.domains.molecules.atoms import atoms_of, bonds_of
-from ornstein.domains.molecules.judges._samples import quiet, sanitised
+from ornstein.domains.molecules.checking import quiet, sanitised
 from ornstein.domains.molecules.stereo import put_labels
 from ornstein.domains.molecules.vocabulary import AtomKind, GraphForm
 

@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.checking import quiet, sanitised
 from ornstein.domains.molecules.interop import mol_of_data, properties_of_data
-from ornstein.domains.molecules.judges._samples import quiet, sanitised
 from ornstein.domains.molecules.records import Kind, RawRecord, raw_records
 from ornstein.domains.molecules.rules import MoleculeRules
 

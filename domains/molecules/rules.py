@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.atoms import atoms_of
-from ornstein.domains.molecules.judges._samples import quiet
+from ornstein.domains.molecules.checking import quiet
 from ornstein.domains.molecules.stereo import has_stereo
 
 __all__ = ["Admitted", "MoleculeRules"]

@@ -18,7 +18,7 @@ from torch import Tensor
 from ornstein.core.config import near
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import quiet
+from ornstein.domains.molecules.checking import quiet
 from ornstein.domains.molecules.ragged import ragged, starts_of
 
 __all__ = ["NOTHING", "SelfiesCollector", "SelfiesVocabulary", "Sequences", "selfies_of"]

@@ -8,15 +8,10 @@
 | `MoleculeData`, `ConformerData` | files, lists and tables of your own |
 """
 
-import csv
-import gzip
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
@@ -25,16 +20,14 @@ from ornstein.domains.molecules.descriptors import Properties
 from ornstein.domains.molecules.fragments import cut_fragments
 from ornstein.domains.molecules.gathering import Representation
 from ornstein.domains.molecules.geometry import embed
-from ornstein.domains.molecules.judges._moses_files import moses_file
+from ornstein.domains.molecules.moses import moses_smiles
 from ornstein.domains.molecules.reading import MoleculeReader, ReadingReport, Record
 from ornstein.domains.molecules.rules import MoleculeRules
 from ornstein.domains.molecules.space import EXPLICIT, SpaceData
 from ornstein.domains.molecules.vocabulary import GraphForm
 from ornstein.domains.molecules.writing import write_molecules
 
-__all__ = ["FragmentData", "MOSESData", "NCIData", "moses_smiles"]
-
-MOSESPart = Literal["train", "test", "test_scaffolds"]
+__all__ = ["FragmentData", "MOSESData", "NCIData"]
 
 
 class NCIData(GraphData):
@@ -222,32 +215,3 @@ def limited(rules: MoleculeRules, max_heavy_atoms: int) -> MoleculeRules:
     """Rules that refuse larger molecules too."""
     most = max_heavy_atoms if rules.max_heavy_atoms is None else min(rules.max_heavy_atoms, max_heavy_atoms)
     return replace(rules, max_heavy_atoms=most)
-
-
-_HEAVY = re.compile("Cl|Br|[CNOSFcnos]")  # all the symbols that MOSES' SMILES have, hydrogen apart
-
-
-def moses_smiles(
-    part: MOSESPart = "train", count: int | None = None, max_heavy_atoms: int | None = None
-) -> Iterator[str]:
-    """MOSES' SMILES, in their order.
-
-    Args:
-        part: ``"train"``, ``"test"``, or ``"test_scaffolds"``, whose scaffolds training has not.
-        count: how many at most.
-        max_heavy_atoms: larger molecules are passed over.
-
-    Raises:
-        ImportError: the wheel is missing.
-        ValueError: another part.
-    """
-    require(part in get_args(MOSESPart), "part", part, " or ".join(map(repr, get_args(MOSESPart))))
-    path = moses_file(f"dataset/data/{part}.csv.gz")
-
-    def rows() -> Iterator[str]:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if max_heavy_atoms is None or len(_HEAVY.findall(row["SMILES"])) <= max_heavy_atoms:
-                    yield row["SMILES"]
-
-    return islice(rows(), count)

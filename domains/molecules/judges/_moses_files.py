@@ -1,45 +1,17 @@
-"""Files of MOSES' wheel (molsets), found without loading its code, which needs what can no longer be built."""
+"""MOSES' published statistics of its test sets, of the files of its wheel."""
 
-import csv
-import gzip
 import zipfile
 from collections import Counter
-from importlib.util import find_spec
-from pathlib import Path
 from pickle import Unpickler, UnpicklingError
 from typing import Any
 
 import numpy as np
 
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.moses import moses_file
 
 SPLITS = {"Test": "test", "TestSF": "test_scaffolds"}
 """MOSES' names of the two test sets, and of their files."""
-
-
-def moses_file(name: str) -> Path:
-    """A file of the wheel.
-
-    Raises:
-        ImportError: the wheel is missing, or lacks the file.
-    """
-    spec = find_spec("moses")
-    path = Path(spec.origin).parent / name if spec is not None and spec.origin else None
-    if path is None or not path.is_file():
-        raise ImportError(f"MOSES' {name} is missing: pip install --no-deps molsets (its files are read, not its code)")
-    return path
-
-
-def moses_smiles(split: str) -> list[str]:
-    """All SMILES of a split, ``"Test"`` or ``"TestSF"``, in their order.
-
-    Raises:
-        ImportError: the wheel is missing.
-        ValueError: another name.
-    """
-    require(split in SPLITS, "split", split, " or ".join(SPLITS))
-    with gzip.open(moses_file(f"dataset/data/{SPLITS[split]}.csv.gz"), "rt", encoding="utf-8", newline="") as file:
-        return [row["SMILES"] for row in csv.DictReader(file)]
 
 
 def moses_statistics(split: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import chem
+from ornstein.domains.molecules.checking import chem
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

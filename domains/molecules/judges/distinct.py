@@ -15,7 +15,8 @@ import numpy as np
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import Sample, as_molecules, chem, present, quiet
+from ornstein.domains.molecules.checking import chem, quiet
+from ornstein.domains.molecules.judges._samples import Sample, as_molecules, present
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -22,7 +22,7 @@ import torch
 from ornstein.core.evaluation import frechet_distance_from_moments
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import chem
+from ornstein.domains.molecules.checking import chem
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

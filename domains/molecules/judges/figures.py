@@ -8,7 +8,7 @@ import numpy as np
 from ornstein.core.evaluation.drawing import COLOURS, FAINT, INK, PAPER, figure_bytes
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import chem, quiet
+from ornstein.domains.molecules.checking import chem, quiet
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -27,7 +27,7 @@ import numpy as np
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import chem, quiet, sanitised
+from ornstein.domains.molecules.checking import chem, quiet, sanitised
 from ornstein.domains.molecules.judges.validity import has_inchi
 
 if TYPE_CHECKING:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._moses_files import moses_smiles, moses_statistics
-from ornstein.domains.molecules.judges._samples import Sample, as_molecules, chem
+from ornstein.domains.molecules.checking import chem
+from ornstein.domains.molecules.judges._moses_files import SPLITS, moses_statistics
+from ornstein.domains.molecules.judges._samples import Sample, as_molecules
 from ornstein.domains.molecules.judges.fcd import ChemNetMoments, chemnet_moments
 from ornstein.domains.molecules.judges.properties import MOSES_PROPERTIES, property_values
 from ornstein.domains.molecules.judges.similarity import count_fragments, count_scaffolds, fingerprints
+from ornstein.domains.molecules.moses import moses_smiles
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -111,7 +113,7 @@ def moses_reference(split: str = "Test") -> MosesReference:
         ImportError: MOSES' wheel is missing: ``pip install --no-deps molsets``.
         ValueError: another split.
     """
-    found, smiles = moses_statistics(split), moses_smiles(split)
+    found, smiles = moses_statistics(split), list(moses_smiles(SPLITS[split]))
     mean, covariance = (np.asarray(found["FCD"][name], float) for name in ("mu", "sigma"))
     return MosesReference(
         split,

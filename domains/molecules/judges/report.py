@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.checking import chem
 from ornstein.domains.molecules.judges._moses_files import SPLITS
-from ornstein.domains.molecules.judges._samples import Sample, as_molecules, as_samples, chem, present
+from ornstein.domains.molecules.judges._samples import Sample, as_molecules, as_samples, present
 from ornstein.domains.molecules.judges.distinct import KnownMolecules, molecule_key, novelty, uniqueness
 from ornstein.domains.molecules.judges.fcd import chemnet_moments, fcd_between
 from ornstein.domains.molecules.judges.filters import check_filters

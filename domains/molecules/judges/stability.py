@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import chem, quiet
+from ornstein.domains.molecules.checking import chem, quiet
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -21,17 +21,8 @@ from typing import TYPE_CHECKING
 
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.judges._samples import (
-    Sample,
-    as_samples,
-    bond_orders,
-    by_smiles,
-    chem,
-    problem_name,
-    quiet,
-    read_raw,
-    sanitised,
-)
+from ornstein.domains.molecules.checking import bond_orders, chem, problem_name, quiet, sanitised
+from ornstein.domains.molecules.judges._samples import Sample, as_samples, by_smiles, read_raw
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -10,9 +10,10 @@ from ornstein.domains.molecules.data import GraphData, MoleculeData, SelfiesFact
 from ornstein.domains.molecules.descriptors import DESCRIPTORS, property_sources
 from ornstein.domains.molecules.graphs import decode_graphs
 from ornstein.domains.molecules.interop import dense_state, sparse_batch
+from ornstein.domains.molecules.moses import moses_smiles
 from ornstein.domains.molecules.rules import MoleculeRules
 from ornstein.domains.molecules.selfies import SelfiesCollector, SelfiesVocabulary, selfies_of
-from ornstein.domains.molecules.sources import MOSESData, NCIData, moses_smiles
+from ornstein.domains.molecules.sources import MOSESData, NCIData
 from ornstein.domains.molecules.vocabulary import GraphForm
 
 pytest.importorskip("rdkit")

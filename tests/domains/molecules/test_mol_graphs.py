@@ -13,7 +13,7 @@ from ornstein.core.config import from_config, to_config
 from ornstein.domains.molecules.building import build_molecule, sanitise
 from ornstein.domains.molecules.facts import MoleculeFacts
 from ornstein.domains.molecules.graphs import GraphCollector, collate, decode_graphs, encode_graph, graph_of
-from ornstein.domains.molecules.judges._moses_files import moses_file
+from ornstein.domains.molecules.moses import moses_file
 from ornstein.domains.molecules.pairs import as_matrix, as_pairs, num_atoms, num_pairs, pair_indices, pair_mask
 from ornstein.domains.molecules.scales import PropertyScale
 from ornstein.domains.molecules.stereo import put_labels, stereo_labels

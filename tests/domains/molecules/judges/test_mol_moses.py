@@ -17,6 +17,7 @@ Chem = pytest.importorskip("rdkit.Chem")
 from rdkit import DataStructs  # noqa: E402
 from rdkit.Chem import rdFingerprintGenerator  # noqa: E402
 
+from ornstein.domains.molecules import moses  # noqa: E402
 from ornstein.domains.molecules.judges import _moses_files, similarity  # noqa: E402
 from ornstein.domains.molecules.judges.filters import check_filters, first_filter  # noqa: E402
 from ornstein.domains.molecules.judges.moses import moses_diversity, moses_floor, moses_scores  # noqa: E402
@@ -151,7 +152,7 @@ def test_published_statistics_are_reproduced(split):
 def test_scores_against_moses_are_those_published_for_its_training_set():
     """MOSES' table gives its training molecules SNN 0.642 and 0.586, the scaffolds of the second test set are new."""
     smiles = []
-    with gzip.open(_moses_files.moses_file("dataset/data/train.csv.gz"), "rt") as file:
+    with gzip.open(moses.moses_file("dataset/data/train.csv.gz"), "rt") as file:
         for number, row in enumerate(csv.DictReader(file)):
             if number % 3000 == 0:
                 smiles.append(row["SMILES"])
@@ -186,6 +187,6 @@ def test_files_that_hold_more_than_data_are_refused():
 
 
 def test_a_missing_wheel_names_the_way_to_get_it(monkeypatch):
-    monkeypatch.setattr(_moses_files, "find_spec", lambda name: None)
+    monkeypatch.setattr(moses, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install --no-deps molsets"):
-        _moses_files.moses_file("metrics/mcf.csv")
+        moses.moses_file("metrics/mcf.csv")
