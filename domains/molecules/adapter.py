@@ -1,5 +1,6 @@
 """What `MoleculeDiffusion` is made of: molecules to states and back, sizes, properties as conditions, files, judges."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,11 +16,13 @@ from ornstein.core import (
     Sampler,
     SeededNoise,
     SizeDistribution,
+    complete,
     size_batches,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.config import near
 from ornstein.core.optional import need
+from ornstein.core.samplers import StateConstraint
 from ornstein.core.training.seeds import derive_seed, seeded
 from ornstein.domains.molecules.drawn import Generated
 from ornstein.domains.molecules.representations import Drawn, representation_of
@@ -212,12 +215,15 @@ class MoleculeModel(DomainAdapter):
         first: int = 0,
         guidance: float | None = None,
         progress: bool = False,
+        constraint: bool | StateConstraint | None = None,
         **condition: Any,
     ) -> Generated:
         """Draw ``num`` molecules; those of like sizes share a batch.
 
         Args:
             num, sampler, seed, batch_size, first, guidance, progress: as in `DomainAdapter.sample`.
+            constraint: False to draw without, as a test of what the network knows; True for the representation's own,
+                or another one; as the sampler has it when not given.
             condition: properties in their units by name, and ``size``, one or one a molecule; sizes are drawn from
                 those of the data by default.
         """
@@ -227,9 +233,27 @@ class MoleculeModel(DomainAdapter):
         sizes = asked.pop("size", None)
         sizes = self.sizes.sample(num, seed=seed, first=first) if sizes is None else sizes
         denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
-        drawn = self.draw(sizes, denoiser, asked, sampler, seed, batch_size, first, progress)
+        drawn = self.draw(
+            sizes, denoiser, asked, self.constrained(sampler, constraint), seed, batch_size, first, progress
+        )
         told = {name: value.numpy() for name, value in asked.items()}
         return Generated(tuple(drawn), seed, first, told or None)
+
+    def constrained(self, sampler: Any = None, constraint: bool | StateConstraint | None = None) -> Any:
+        """A sampler, by default the model's own, with a constraint as ``sample`` takes it.
+
+        Raises:
+            ValueError: a constraint for a sampler that takes none.
+        """
+        sampler = self.sampler if sampler is None else sampler
+        if constraint is None:
+            return sampler
+        if not hasattr(sampler, "constraint"):
+            if constraint is False:
+                return sampler
+            raise ValueError(f"constraint={constraint!r}: {type(sampler).__name__} takes none; leave it out")
+        chosen = self.form.constraint() if constraint is True else constraint or None
+        return dataclasses.replace(sampler, constraint=chosen)
 
     def draw(
         self,
@@ -241,9 +265,14 @@ class MoleculeModel(DomainAdapter):
         batch_size: int | None = None,
         first: int = 0,
         progress: bool = False,
+        part: Any = None,
     ) -> list[Drawn]:
         """Molecules of these sizes ``(N,)`` by a denoiser, such as a guided one, and properties as `prepare_condition`
         gives them.
+
+        Args:
+            sizes, denoiser, asked, sampler, seed, batch_size, first, progress: as said.
+            part: what all of them have, whose ``states(num, width)`` are states that hold it and where they are given.
         """
         told: dict[str, Tensor] = {}
         if asked:
@@ -251,15 +280,19 @@ class MoleculeModel(DomainAdapter):
             told = {PROPERTIES: table, f"{PROPERTIES}_mask": known}
 
         def one_batch(numbers: Tensor, width: int) -> Any:
-            condition = {name: value[numbers].to(self.device) for name, value in told.items()}
-            return (sampler or self.sampler).sample(
-                denoiser,
-                self.form.shape(len(numbers), width),
-                noise=SeededNoise(seed, tuple((numbers + first).tolist())),
-                condition=condition or None,
-                mask=on_device(self.form.mask(sizes[numbers], width), self.device),
-                progress=progress,
-            )
+            condition = {name: value[numbers] for name, value in told.items()} | self.form.told(sizes[numbers])
+            condition = {name: value.to(self.device) for name, value in condition.items()}
+            options: dict[str, Any] = {
+                "noise": SeededNoise(seed, tuple((numbers + first).tolist())),
+                "condition": condition or None,
+                "mask": on_device(self.form.mask(sizes[numbers], width), self.device),
+                "progress": progress,
+            }
+            walk = sampler or self.sampler
+            if part is None:
+                return walk.sample(denoiser, self.form.shape(len(numbers), width), **options)
+            state, given = (on_device(one, self.device) for one in part.states(len(numbers), width))
+            return complete(denoiser, state, given, walk, **options)
 
         return self.by_size(sizes, one_batch, batch_size)
 

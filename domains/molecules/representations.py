@@ -4,7 +4,8 @@
 | --- | --- | --- |
 | ``"graph"`` | categories of atoms and of all pairs, `GraphRepresentation` | a product of two chains |
 | ``"selfies"`` | SELFIES tokens, `SelfiesRepresentation` | a chain |
-| ``"space"`` | atoms and their positions, `SpaceRepresentation` | a product of a chain and a centred SDE |
+| ``"space"`` | positions, atoms and bonds, `SpaceRepresentation` | a product of a centred SDE and two chains |
+| ``"positions"`` | positions and atoms, `PositionsRepresentation` | a product of a centred SDE and a chain |
 
 A representation knows the facts of its data and nothing of a run. A further one is a subclass of `Representation`, by
 its import path.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from ornstein.core import Denoiser, Objective, Process, Sampler
 from ornstein.core.adapter import Example
 from ornstein.core.config import near, resolve_class
+from ornstein.core.samplers import StateConstraint
 
 __all__ = ["REPRESENTATIONS", "Drawn", "Representation", "representation_of"]
 
@@ -26,6 +28,7 @@ REPRESENTATIONS = {
     "graph": "ornstein.domains.molecules.graph_representation.GraphRepresentation",
     "selfies": "ornstein.domains.molecules.selfies_representation.SelfiesRepresentation",
     "space": "ornstein.domains.molecules.space_representation.SpaceRepresentation",
+    "positions": "ornstein.domains.molecules.space_representation.PositionsRepresentation",
 }
 """Import paths by name."""
 
@@ -96,6 +99,22 @@ class Representation(ABC):
     def sampler(self, process: Process) -> Sampler:
         """What samples are drawn by."""
 
+    def constraint(
+        self, elements: Sequence[str] | None = None, rings: Sequence[int] | None = None
+    ) -> StateConstraint | None:
+        """What keeps samples to molecules that can be; None where the representation needs none.
+
+        Args:
+            elements: the only ones that are drawn, by symbol; all of the data when not given.
+            rings: sizes of rings that may be closed; all when not given.
+
+        Raises:
+            ValueError: options that the representation has not, or elements that the data have not.
+        """
+        if elements is not None or rings is not None:
+            raise ValueError(f"elements and rings: {type(self).__name__} cannot see to them; expected None")
+        return None
+
     # States.
 
     @abstractmethod
@@ -122,6 +141,10 @@ class Representation(ABC):
     @abstractmethod
     def mask(self, sizes: Tensor, width: int) -> Any:
         """Where states of these sizes ``(B,)`` are real, in the form of the batches' masks."""
+
+    def told(self, sizes: Tensor) -> dict[str, Tensor]:
+        """Conditions that say how large states ``(B,)`` are, for a network that does not see it in their mask."""
+        return {}
 
     @abstractmethod
     def decode(self, state: Any, sizes: Tensor) -> list[Drawn]:

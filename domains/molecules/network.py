@@ -1,0 +1,313 @@
+r"""A transformer over molecular graphs: atoms that look at each other, and pairs of atoms that carry their bonds.
+
+States are dense, ``(B, N)`` atoms and ``(B, P)`` pairs ``i < j``, in any order of the atoms: an answer moves with them.
+After Vignac et al. 2022 (DiGress, arXiv 2209.14734, appendix B): pairs weigh the atoms' attention, atoms change their
+pairs, and features that such a network cannot compute are given to it.  With ``h`` the atoms, ``e`` the pairs and
+``z = LN(e)``, a block is
+
+.. math::
+
+    h &\leftarrow h + W [\mathrm{softmax}(q k^T + b(z)) v, \; \textstyle\sum_j z_{ij}]
+        + \mathrm{mlp}(\mathrm{LN}(h)) \\
+    e_{ij} &\leftarrow e_{ij} + W_2 \, \mathrm{relu}^2(W_1 z_{ij} + A (h_i + h_j) + T (m m)_{ij})
+
+where ``m`` are a few matrices read off the pairs, whose products are walks over two bonds (Maron et al. 2019, arXiv
+1905.11136).  Pairs are kept as the upper triangle, and what is done with them are matrix products and one elementwise
+pass each, which is what a processor is quick at.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from ornstein.core.nn import NoiseEmbedding
+from ornstein.core.nn.activations import squared_relu
+from ornstein.core.nn.checks import check_integers, check_noise_level
+from ornstein.core.nn.linear import Linear, zero_init
+from ornstein.core.schedules import require
+from ornstein.domains.molecules.pairs import as_matrix, num_pairs, pair_indices, pair_mask
+from ornstein.domains.molecules.structure import cycle_counts, graph_distances, heat_kernels
+
+__all__ = ["GraphBlock", "GraphTransformer"]
+
+DISTANCE = 7  # bonds up to which distances are told apart: a pair closes a ring of one more
+SUMS = 7  # sums of bond orders that are told apart, from 0
+LARGEST_COUNT = 8.0  # cycles beyond which counts are not told apart
+
+
+class GraphTransformer(nn.Module):
+    """Transformer from graphs to logits of the categories of their atoms and pairs, ``{"atoms", "bonds"}``.
+
+    Args:
+        orders: bond order of each state of a pair; 0 for none and for a mask.
+        valences: of each state of an atom, the most bond orders that it takes; of a mask, the most of any.
+        charges: formal charge of each state of an atom.
+        weights: molar mass of each state of an atom, in units of carbon's.
+        properties: how many properties the network may be told.
+        timed: whether the noise level counts; under masks it need not.
+        cycles: give counts of cycles.
+        distances: give distances along the bonds.
+        heat: times of heat kernels that are given; none by default, since they cost an eigenvalue problem each call.
+        width: numbers of an atom.
+        pair_width: numbers of a pair.
+        depth: number of blocks.
+        head_width: of the attention; divides ``width``.
+        walks: matrices of a block whose products are formed; 0 for none.
+        mlp_ratio: hidden features of the atoms' two-layer network for each of theirs.
+        pair_ratio: hidden features of the pairs' for each of theirs.
+
+    Raises:
+        ValueError: arguments that do not fit one another, or inputs that do not fit the network.
+
+    Example:
+        >>> network = GraphTransformer((0, 1, 2, 3), (4, 3, 2), (0, 0, 0), (1.0, 1.17, 1.33), depth=1)
+        >>> atoms, bonds = torch.tensor([[0, 2, 1]]), torch.tensor([[1, 0, 0]])
+        >>> out = network({"atoms": atoms, "bonds": bonds}, {"atoms": torch.zeros(1), "bonds": torch.zeros(1)})
+        >>> out["atoms"].shape, out["bonds"].shape
+        (torch.Size([1, 3, 3]), torch.Size([1, 3, 4]))
+    """
+
+    def __init__(
+        self,
+        orders: Sequence[float],
+        valences: Sequence[float],
+        charges: Sequence[int],
+        weights: Sequence[float],
+        properties: int = 0,
+        *,
+        timed: bool = True,
+        cycles: bool = True,
+        distances: bool = True,
+        heat: Sequence[float] = (),
+        width: int = 128,
+        pair_width: int = 48,
+        depth: int = 4,
+        head_width: int = 32,
+        walks: int = 8,
+        mlp_ratio: float = 3.0,
+        pair_ratio: float = 2.0,
+    ) -> None:
+        super().__init__()
+        check_integers(1, width=width, pair_width=pair_width, depth=depth, head_width=head_width)
+        check_integers(0, properties=properties, walks=walks)
+        require(width % head_width == 0, "head_width", head_width, f"a divisor of width={width}")
+        require(mlp_ratio > 0 and pair_ratio > 0, "mlp_ratio, pair_ratio", (mlp_ratio, pair_ratio), "positive numbers")
+        for name, values in (("charges", charges), ("weights", weights)):
+            require(len(values) == len(valences), name, values, f"{len(valences)} numbers, one for each of valences")
+        self.orders, self.valences, self.charges, self.weights = map(tuple, (orders, valences, charges, weights))
+        self.properties, self.timed, self.cycles, self.distances = properties, timed, cycles, distances
+        self.heat = tuple(heat)
+        self.width, self.pair_width, self.depth, self.head_width = width, pair_width, depth, head_width
+        self.walks, self.mlp_ratio, self.pair_ratio = walks, mlp_ratio, pair_ratio
+        tables = torch.tensor([self.valences, self.charges, self.weights], dtype=torch.float32).t()
+        self.register_buffer("_atoms", tables, persistent=False)
+        self.register_buffer("_orders", torch.tensor(self.orders, dtype=torch.float32), persistent=False)
+
+        self.enter_atoms = nn.Embedding(len(self.valences), width)
+        self.enter_bonds = nn.Embedding(len(self.orders), pair_width)
+        self.sums = nn.Embedding(SUMS + 1, width)
+        self.far = nn.Embedding(DISTANCE + 2, pair_width) if distances else None
+        for table in (self.enter_atoms, self.enter_bonds, self.sums, self.far):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.5)  # as large as a norm leaves them, or they are learned late
+        self.enter_features = Linear(2 + 3 * cycles + len(self.heat), width)
+        self.enter_heat = Linear(len(self.heat), pair_width) if self.heat else None
+        self.noise = NoiseEmbedding(width) if timed else None
+        self.whole = Linear(len(self.valences) + 2 + 4 * cycles + 2 * properties, width)
+        self.blocks = nn.ModuleList(
+            GraphBlock(width, pair_width, head_width, walks, round(mlp_ratio * width), round(pair_ratio * pair_width))
+            for _ in range(depth)
+        )
+        self.leave_atoms = zero_init(Linear(width, len(self.valences)))
+        self.leave_ends = Linear(width, 2 * pair_width, bias=False)
+        self.leave_pairs = Linear(pair_width, 2 * pair_width)
+        self.leave_bonds = zero_init(Linear(2 * pair_width, len(self.orders)))
+
+    def forward(
+        self,
+        x: Mapping[str, Tensor],
+        c: Mapping[str, Float[Tensor, "batch"]],
+        *,
+        mask: Mapping[str, Bool[Tensor, "batch n"]] | None = None,
+        properties: Float[Tensor, "batch properties"] | None = None,
+        properties_mask: Bool[Tensor, "batch properties"] | None = None,
+        given: Any = None,
+    ) -> dict[str, Tensor]:
+        """Evaluate the network.
+
+        Args:
+            x: states ``{"atoms": (B, N), "bonds": (B, P)}`` int64; or one-hot, or any weights of them, ``(B, N, S)``,
+                which have a gradient.
+            c: the noise levels -log_snr / 8, ``(B,)`` of each; the bonds' is used, if the network is ``timed``.
+            mask: True where real, of the same names; all of it when not given.
+            properties: scaled; 0 where they are not told.
+            properties_mask: True where they are told; all when not given.
+            given: what is known and not noised; shown states are all that is needed, so that it is not used.
+        """
+        h, e, _ = self.inside(x, c, mask, properties, properties_mask)
+        incidence = _incidence(h.shape[1], h.device, h.dtype)
+        h = _norm(h)
+        hidden = self.leave_pairs(_norm(e)) + incidence @ self.leave_ends(h)
+        return {"atoms": self.leave_atoms(h), "bonds": self.leave_bonds(squared_relu(hidden))}
+
+    def inside(
+        self,
+        x: Mapping[str, Tensor],
+        c: Mapping[str, Tensor],
+        mask: Mapping[str, Tensor] | None,
+        properties: Tensor | None,
+        properties_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the blocks make of a graph: its atoms ``(B, N, width)``, its pairs ``(B, P, pair_width)``, and where
+        atoms are real.
+        """
+        self._check(x, c, properties)
+        atoms, bonds = (v.argmax(-1) if v.is_floating_point() else v for v in (x["atoms"], x["bonds"]))
+        real = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
+        pairs = pair_mask(real) if mask is None or mask.get("bonds") is None else mask["bonds"]
+        h, e, told = self._features(atoms, bonds, real, pairs)
+        told = torch.cat([told, *self._asked(len(atoms), properties, properties_mask, told)], 1)
+        shared = self.whole(told)
+        if self.noise is not None:
+            shared = shared + self.noise(c["bonds"])
+        h = h + _looked_up(self.enter_atoms, x["atoms"]) + shared[:, None]
+        e = e + _looked_up(self.enter_bonds, x["bonds"])
+        for block in self.blocks:
+            h, e = block(h, e, real, pairs)
+        return h, e, real
+
+    def _features(self, atoms: Tensor, bonds: Tensor, real: Tensor, pairs: Tensor) -> tuple[Tensor, Any, Tensor]:
+        """What is computed of a graph: for atoms, for pairs (0 for nothing) and for the whole."""
+        kinds = self._atoms[atoms] * real[..., None]
+        orders = as_matrix(self._orders[bonds] * pairs)
+        sums = orders.sum(2)
+        free = kinds[..., 0] - sums
+        size = real.sum(1, keepdim=True).to(sums)
+        columns, whole = [free / 4, kinds[..., 1]], [size / 16, kinds[..., 2].sum(1, keepdim=True) / 16]
+        adjacency = (orders > 0).to(orders)
+        if self.cycles:
+            each, all_of_them = (count.clamp(max=LARGEST_COUNT) / 2 for count in cycle_counts(adjacency))
+            columns += list(each.unbind(-1))
+            whole.append(all_of_them)
+        e: Any = 0
+        if self.far is not None:
+            rows, cols = pair_indices(atoms.shape[1], atoms.device)
+            e = self.far(graph_distances(adjacency, DISTANCE)[:, rows, cols])
+        if self.enter_heat is not None:
+            kernels = heat_kernels(adjacency, real, self.heat)
+            rows, cols = pair_indices(atoms.shape[1], atoms.device)
+            columns += list(kernels.diagonal(dim1=1, dim2=2).unbind(1))
+            e = e + self.enter_heat(kernels[:, rows, cols])
+        h = self.sums(sums.round().long().clamp(max=SUMS)) + self.enter_features(torch.stack(columns, -1))
+        counts = torch.zeros(len(atoms), len(self.valences), device=atoms.device).scatter_add_(1, atoms, real.float())
+        return h, e, torch.cat([counts / 8, *whole], 1)
+
+    def _asked(self, batch: int, properties: Tensor | None, known: Tensor | None, like: Tensor) -> list[Tensor]:
+        if not self.properties:
+            return []
+        if properties is None:
+            return [like.new_zeros(batch, 2 * self.properties)]
+        told = torch.ones_like(properties) if known is None else known.to(properties)
+        return [(properties * told).to(like), told.to(like)]
+
+    def _check(self, x: Mapping[str, Tensor], c: Mapping[str, Tensor], properties: Tensor | None) -> None:
+        atoms, bonds = x["atoms"], x["bonds"]
+        for name, value, states in (("atoms", atoms, len(self.valences)), ("bonds", bonds, len(self.orders))):
+            fits = value.ndim == 3 and value.shape[2] == states if value.is_floating_point() else value.ndim == 2
+            require(fits, name, f"{tuple(value.shape)} {value.dtype}", f"(B, n) int64, or weights (B, n, {states})")
+        expected = num_pairs(atoms.shape[1])
+        require(bonds.shape[1] == expected, "bonds", tuple(bonds.shape), f"{expected} pairs of {atoms.shape[1]} atoms")
+        if self.timed:
+            check_noise_level(c["bonds"], len(atoms))
+        if properties is not None:
+            shape = (len(atoms), self.properties)
+            require(tuple(properties.shape) == shape, "properties", tuple(properties.shape), f"shape {shape}")
+
+
+class GraphBlock(nn.Module):
+    """Attention of atoms weighed by their pairs, and two-layer networks of both; see the module's text.
+
+    Args:
+        width, pair_width: numbers of an atom and of a pair.
+        head_width: of the attention.
+        walks: matrices whose products are formed.
+        hidden, pair_hidden: features of the two-layer networks.
+    """
+
+    def __init__(self, width: int, pair_width: int, head_width: int, walks: int, hidden: int, pair_hidden: int) -> None:
+        super().__init__()
+        self.heads, self.walks, self.pair_hidden = width // head_width, walks, pair_hidden
+        self.qkv = Linear(width, 3 * width, bias=False)
+        self.read = Linear(pair_width, self.heads + walks + pair_hidden)
+        self.out = zero_init(Linear(width + pair_width, width, bias=False))
+        self.inner = Linear(width, hidden, bias=False)
+        self.outer = zero_init(Linear(hidden, width, bias=False))
+        self.ends = Linear(width, pair_hidden, bias=False)
+        self.walked = Linear(walks, pair_hidden, bias=False) if walks else None
+        self.write = zero_init(Linear(pair_hidden, pair_width, bias=False))
+
+    def forward(self, h: Tensor, e: Tensor, real: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Atoms ``(B, N, width)`` and pairs ``(B, P, pair_width)`` after the block; see the module's text."""
+        n = h.shape[1]
+        incidence, share = _incidence(n, h.device, h.dtype), real.sum(1).to(h.dtype)[:, None, None].rsqrt()
+        z = _norm(e) * pairs[..., None]
+        read = self.read(z)
+        square = _square(read[..., : self.heads + self.walks], n)
+        query, key, value = self.qkv(_norm(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        with torch.autocast(h.device.type, enabled=False):
+            bias = square[:, : self.heads].float().masked_fill(~real[:, None, None, :], -1e9)
+            seen = nn.functional.scaled_dot_product_attention(
+                _norm(query).float(), _norm(key).float(), value.float(), attn_mask=bias, scale=query.shape[-1] ** -0.5
+            )
+        around = incidence.t() @ z * share
+        h = h + self.out(torch.cat([seen.transpose(1, 2).flatten(2).to(h.dtype), around.to(h.dtype)], -1))
+        h = h + self.outer(squared_relu(self.inner(_norm(h))))
+        hidden = read[..., self.heads + self.walks :] + incidence @ self.ends(h)
+        if self.walked is not None:
+            both = square[:, self.heads :] * (real[:, None, :, None] & real[:, None, None, :])
+            rows, columns = pair_indices(n, h.device)
+            walks = (both @ both * share[..., None]).flatten(2).transpose(1, 2).index_select(1, rows * n + columns)
+            hidden = hidden + self.walked(walks)
+        return h, e + self.write(squared_relu(hidden))
+
+
+@lru_cache(maxsize=64)
+def _incidence(atoms: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``(P, N)``: ones at the two atoms of each pair. A product with it is quicker than an index, and so is its
+    gradient.
+    """
+    rows, columns = pair_indices(atoms, device)
+    out = torch.zeros(num_pairs(atoms), atoms, device=device, dtype=dtype)
+    place = torch.arange(len(rows), device=device)
+    out[place, rows] = 1
+    out[place, columns] = 1
+    return out
+
+
+@lru_cache(maxsize=64)
+def _places(atoms: int, device: torch.device) -> Tensor:
+    """The pair of each entry of a square matrix ``(N^2,)``; the diagonal has one beyond the last."""
+    rows, columns = pair_indices(atoms, device)
+    out = torch.full((atoms, atoms), num_pairs(atoms), device=device)
+    out[rows, columns] = out[columns, rows] = torch.arange(len(rows), device=device)
+    return out.flatten()
+
+
+def _square(pairs: Tensor, atoms: int) -> Tensor:
+    """Symmetric matrices ``(B, C, N, N)`` of pairs ``(B, P, C)``, 0 on the diagonal."""
+    padded = nn.functional.pad(pairs, (0, 0, 0, 1))
+    whole = padded.index_select(1, _places(atoms, pairs.device)).unflatten(1, (atoms, atoms))
+    return whole.permute(0, 3, 1, 2)
+
+
+def _looked_up(table: nn.Embedding, x: Tensor) -> Tensor:
+    return x @ table.weight if x.is_floating_point() else table(x)
+
+
+def _norm(x: Tensor) -> Tensor:
+    """Layer norm without weights, which the maps that follow contain."""
+    return nn.functional.layer_norm(x, x.shape[-1:])
