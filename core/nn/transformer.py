@@ -7,8 +7,8 @@ A block is
 
 with rotary positions (Su et al. 2021, arXiv 2104.09864) on normalised queries and keys (Dehghani et al. 2023, arXiv
 2302.05442, section 2.1), squared rectifiers in the two-layer network and a depthwise convolution over a few neighbours
-(both So et al. 2021, arXiv 2109.08668; there it is on queries, keys and values).  The noise level and the attributes of
-a sample are vectors that are added to every token.
+(both So et al. 2021, arXiv 2109.08668; there it is on queries, keys and values).  The noise level, the attributes and
+the properties of a sample are vectors that are added to every token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,12 @@ from .attention import head_count, scaled_attention
 from .checks import check_fraction, check_integers, check_noise_level
 from .embeddings import LabelEmbedding, NoiseEmbedding
 from .linear import Linear, zero_init
-from .positions import axial_rotation, rotate
+from .positions import axial_rotation, rotate, rotation
 
 __all__ = ["NeighbourConvolution", "TokenBlock", "TokenTransformer"]
 
 ROTARY_BASE = 1000.0
+_NUMBERS = ("properties", "properties_mask")
 
 
 class TokenTransformer(nn.Module):
@@ -43,6 +44,9 @@ class TokenTransformer(nn.Module):
         estimate: for vectors, whether the network is shown a former estimate of the data beside them
             (self-conditioning: Chen et al. 2022, arXiv 2208.04202).
         attributes: number of values of each attribute of a sample, by name.
+        properties: how many numbers the network may be told of a sample.
+        sized: whether each token is told how many there are from it to the end of its sequence, which a causal network
+            cannot see.
         timed: whether the noise level counts; a network of masked tokens need not know it (2406.07524, section 3.5).
         marked: whether the network is told which tokens are known (`PartlyGiven`); masks tell by themselves.
         causal: whether a position sees none after it.
@@ -71,6 +75,8 @@ class TokenTransformer(nn.Module):
         vectors: bool = False,
         estimate: bool = False,
         attributes: Mapping[str, int] | None = None,
+        properties: int = 0,
+        sized: bool = False,
         timed: bool = True,
         marked: bool = False,
         causal: bool = False,
@@ -84,7 +90,7 @@ class TokenTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(1, inputs=inputs, width=width, depth=depth, head_width=head_width)
-        check_integers(0, kernel=kernel)
+        check_integers(0, kernel=kernel, properties=properties)
         check_fraction(dropout=dropout)
         if mlp_ratio <= 0:
             raise ValueError(f"mlp_ratio must be positive, got {mlp_ratio!r}")
@@ -92,8 +98,10 @@ class TokenTransformer(nn.Module):
             raise ValueError("estimate=True is for networks of vectors: give vectors=True, or leave it out")
         if lazy and (vectors or causal):
             raise ValueError("lazy=True is for networks of masked tokens: leave out vectors and causal")
+        if taken := set(attributes or {}) & set(_NUMBERS):
+            raise ValueError(f"an attribute is called {taken.pop()!r}, which means something else here; rename it")
         self.inputs, self.outputs, self.vectors, self.estimate = inputs, outputs, vectors, estimate
-        self.attributes = dict(attributes or {})
+        self.attributes, self.properties, self.sized = dict(attributes or {}), properties, sized
         self.timed, self.marked, self.causal, self.lazy = timed, marked, causal, lazy
         self.width, self.depth, self.head_width, self.mlp_ratio = width, depth, head_width, mlp_ratio
         self.kernel, self.dropout = kernel, dropout
@@ -110,6 +118,8 @@ class TokenTransformer(nn.Module):
             embed = LabelEmbedding(count, width)
             nn.init.normal_(embed.table.weight, std=0.5)  # as large as tokens, or they are learned late
             self.labels[name] = embed
+        self.numbers = Linear(2 * properties, width) if properties else None
+        self.rest = Linear(2 * (width // 2), width, bias=False) if sized else None
         self.blocks = nn.ModuleList(
             TokenBlock(width, head_width, round(mlp_ratio * width), kernel, causal, dropout) for _ in range(depth)
         )
@@ -125,6 +135,7 @@ class TokenTransformer(nn.Module):
         segments: Int[Tensor, "batch tokens"] | None = None,
         given: Bool[Tensor, "batch tokens"] | None = None,
         estimate: Float[Tensor, "batch tokens inputs"] | None = None,
+        sizes: Int[Tensor, "batch"] | None = None,
         **attributes: Tensor,
     ) -> Float[Tensor, "batch tokens outputs"]:
         """Evaluate the network.
@@ -137,13 +148,16 @@ class TokenTransformer(nn.Module):
             segments: number of the document that a token belongs to, in packed sequences; None for one.
             given: True at tokens that are known and not noised, which a ``marked`` network is told.
             estimate: what was thought of the data before, for a network that takes it; zero when not given.
-            attributes: values ``(B,)`` of the attributes, -1 or nothing for "not told".
+            sizes: tokens of each sequence, for a network that is ``sized``; as many as ``x`` has when not given.
+            attributes: values ``(B,)`` of the attributes, -1 or nothing for "not told"; ``properties`` ``(B, P)``,
+                scaled to about 1, and ``properties_mask``, True where they are told, all of them when not given.
         """
         self._check(x, c, attributes)
         h = self._entered(x, estimate)
         told = self._told(x, c, attributes)
         if told is not None:
             h = h + told[:, None]
+        h = self._counted(h, sizes, 0)
         if self.mark is not None and given is not None:
             h = h + given[..., None].to(h.dtype) * self.mark
         sight = _sight(mask, segments, self.causal)
@@ -156,7 +170,13 @@ class TokenTransformer(nn.Module):
         return out if wanted is None else out.new_zeros(*x.shape, out.shape[-1]).masked_scatter(wanted[..., None], out)
 
     def remember(
-        self, x: Tensor, memory: "Sequence[Seen] | None" = None, c: Tensor | None = None, **attributes: Tensor
+        self,
+        x: Tensor,
+        memory: "Sequence[Seen] | None" = None,
+        c: Tensor | None = None,
+        *,
+        sizes: Tensor | None = None,
+        **attributes: Tensor,
     ) -> tuple[Tensor, "list[Seen]"]:
         """The answer ``(B, n, outputs)`` to the tokens ``x`` ``(B, n)`` that follow those that ``memory`` holds.
 
@@ -167,17 +187,21 @@ class TokenTransformer(nn.Module):
             x: the next tokens.
             memory: what the call before returned; None at the start.
             c, attributes: as in ``forward``, the same in each call.
+            sizes: as in ``forward``, and needed if the network is ``sized``.
 
         Returns:
             The answer, and the memory for the next call.
         """
         if not self.causal:
             raise ValueError("remember of a network that reads both ways: expected one with causal=True")
+        if self.sized and sizes is None:
+            raise ValueError("sizes is missing: a sized network needs the tokens of each sequence, (B,)")
         self._check(x, c, attributes)
         start, n = 0 if memory is None else memory[0].key.shape[2], x.shape[1]
         h = self._entered(x, None)
         told = self._told(x, c, attributes)
         h = h if told is None else h + told[:, None]
+        h = self._counted(h, sizes, start)
         angles = axial_rotation((start + n,), self._rotated, base=ROTARY_BASE, device=x.device)
         rotation = (angles[0][start:], angles[1][start:])
         sight = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
@@ -202,7 +226,24 @@ class TokenTransformer(nn.Module):
         for name, embed in self.labels.items():
             value = attributes.get(name)
             parts.append(embed(torch.full((len(x),), -1, device=x.device) if value is None else value))
+        if self.numbers is not None:
+            values, known = (attributes.get(name) for name in _NUMBERS)
+            values = self.numbers.weight.new_zeros(len(x), self.properties) if values is None else values
+            told = torch.ones_like(values) if known is None else known.to(values.dtype)
+            told = told if attributes.get(_NUMBERS[0]) is not None else torch.zeros_like(told)
+            parts.append(self.numbers(torch.cat([values * told, told], 1)))
         return torch.stack(parts).sum(0) if parts else None
+
+    def _counted(self, h: Tensor, sizes: Tensor | None, start: int) -> Tensor:
+        """Tokens told how many there are from them to the end, where the network is ``sized``."""
+        if self.rest is None:
+            return h
+        place = torch.arange(start, start + h.shape[1], device=h.device)
+        sizes = torch.full((len(h),), h.shape[1], device=h.device) if sizes is None else sizes
+        if sizes.shape != (len(h),) or sizes.is_floating_point():
+            raise ValueError(f"sizes of shape {tuple(sizes.shape)}, {sizes.dtype}: expected ({len(h)},), int64")
+        angles = rotation((sizes[:, None] - place).clamp(min=0), 2 * (self.width // 2), base=ROTARY_BASE)
+        return h + self.rest(torch.cat(angles, -1).to(self.rest.weight.dtype))
 
     def _check(self, x: Tensor, c: Tensor | None, attributes: Mapping[str, Tensor]) -> None:
         vectors = x.is_floating_point()
@@ -216,6 +257,11 @@ class TokenTransformer(nn.Module):
                 raise ValueError("c is missing: a timed network needs the noise level -log_snr / 8, (B,)")
             check_noise_level(c, len(x))
         for name, value in attributes.items():
+            if name in _NUMBERS and self.properties:
+                if value.shape != (len(x), self.properties):
+                    shape = (len(x), self.properties)
+                    raise ValueError(f"{name} of shape {tuple(value.shape)}: expected {shape}")
+                continue
             if name not in self.attributes:
                 known = ", ".join(self.attributes) or "none"
                 raise ValueError(f"unknown condition {name!r}; the network's attributes: {known}")

@@ -141,11 +141,6 @@ class Blockwise(UnmaskingOrder):
         return [*range(self.size, length, self.size), length]
 
 
-def _cuts(start: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The positions before ``start`` of the first event axis, and the others."""
-    return (slice(None), slice(start)), (slice(None), slice(start, None))
-
-
 def _places(x: Tensor) -> Tensor:
     return -torch.arange(x[0].numel(), dtype=torch.float64, device=x.device).reshape(1, *x.shape[1:]).expand(x.shape)
 
@@ -162,11 +157,12 @@ class PrefixDenoiser(Protocol):
     """What ``cache="prefix"`` asks of a denoiser: to read the positions that are done once a block.
 
     After ``memory = denoiser.remember(x[:, :start])``, where ``x`` shows all of its first ``start`` positions, the call
-    ``denoiser(x[:, start:], t, memory=memory)`` answers about the others as ``denoiser(x, t)`` does.  Conditions are
-    passed to both; a ``mask`` is cut as ``x`` is.
+    ``denoiser(x[:, start:], t, memory=memory)`` answers about the others as ``denoiser(x, t)`` does.  What is shown
+    after is added by ``denoiser.remember(x[:, start:end], memory)``, which leaves ``memory`` as it is.  Conditions are
+    passed to all; a ``mask`` is cut as ``x`` is.
     """
 
-    def remember(self, x: Tensor, **condition: Any) -> Any: ...
+    def remember(self, x: Tensor, memory: Any = None, **condition: Any) -> Any: ...
 
 
 @dataclass
@@ -231,7 +227,7 @@ class Unmasking(CategoricalSampler):
                 "cache='unchanged' with a denoiser that sees time, whose answer changes though the state does not: "
                 "expected one with timed=False"
             )
-        if self.cache == "prefix" and not isinstance(run.denoiser, PrefixDenoiser):
+        if self.cache == "prefix" and not callable(getattr(run.denoiser, "remember", None)):
             raise ValueError(
                 f"cache='prefix' with {type(run.denoiser).__name__}: expected a denoiser with a method remember; see "
                 "PrefixDenoiser"
@@ -303,9 +299,15 @@ class Unmasking(CategoricalSampler):
     def _continued(self, run: Run, x: Tensor, t: Tensor | float, block: _Block, start: int) -> MaskedPosterior:
         """The belief about the positions from ``start`` on, with what is remembered of those before."""
         places = {name: run.condition[name] for name in ("mask", "given") if run.condition.get(name) is not None}
-        before, after = ({name: part[cut] for name, part in places.items()} for cut in _cuts(start))
         if block.memory is None:
-            block.memory = run.denoiser.remember(x[:, :start], **(run.condition | before))  # type: ignore[operator]
+            known = [b for b in run.history[0] if b.start < start and b.memory is not None]
+            done, memory = (known[-1].start, known[-1].memory) if known else (0, None)
+            cut = slice(done, start)
+            told = run.condition | {name: part[:, cut] for name, part in places.items()}
+            block.memory = run.denoiser.remember(x[:, cut], memory, **told)  # type: ignore[operator]
+            for one in known:
+                one.memory = None
+        after = {name: part[:, start:] for name, part in places.items()}
         answer = run.denoiser(x[:, start:], t, memory=block.memory, **(run.condition | after))
         belief = masked_belief(answer)
         if run.callback is not None:  # which sees the whole state

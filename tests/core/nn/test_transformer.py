@@ -146,3 +146,38 @@ def test_a_lazy_network_answers_alike_at_masks():
 def test_a_lazy_network_refuses_vectors():
     with pytest.raises(ValueError, match="lazy=True is for networks of masked tokens"):
         TokenTransformer(30, vectors=True, lazy=True)
+
+
+def test_properties_are_heeded_where_they_are_told():
+    made, x, c = network(properties=2), tokens(), torch.zeros(3)
+    values, known = torch.randn(3, 2), torch.tensor([[True, True], [True, False], [False, False]])
+    told = made(x, c, properties=values, properties_mask=known)
+    hidden = made(x, c, properties=torch.where(known, values, 9.0), properties_mask=known)
+    assert torch.equal(told, hidden)
+    assert torch.equal(made(x, c)[2], told[2])
+    assert ((made(x, c) - told)[:2].abs().amax((1, 2)) > 0).all()
+    assert torch.equal(made(x, c, properties=values)[0], told[0])
+    with pytest.raises(ValueError, match=r"properties of shape \(3, 1\): expected \(3, 2\)"):
+        made(x, c, properties=values[:, :1])
+    with pytest.raises(ValueError, match="unknown condition 'properties'"):
+        network()(x, c, properties=values)
+    with pytest.raises(ValueError, match="an attribute is called 'properties'"):
+        TokenTransformer(30, attributes={"properties": 3})
+
+
+def test_a_sized_network_knows_the_end_and_not_the_padding():
+    made, x = network(causal=True, timed=False, sized=True), tokens()
+    sizes = torch.tensor([17, 9, 4])
+    whole = made(x, sizes=sizes)
+    assert torch.equal(made(x)[0], whole[0])
+    assert ((made(x) - whole)[1:].abs().amax((1, 2)) > 0).all()
+    torch.testing.assert_close(made(x[1:2, :9])[0], whole[1, :9], atol=2e-6, rtol=0)
+    memory, parts = None, []
+    for part in x.split([5, 1, 11], 1):
+        out, memory = made.remember(part, memory, sizes=sizes)
+        parts.append(out)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, atol=2e-6, rtol=0)
+    with pytest.raises(ValueError, match="sizes is missing"):
+        made.remember(x)
+    with pytest.raises(ValueError, match="sizes of shape"):
+        made(x, sizes=sizes[:2])

@@ -113,9 +113,10 @@ def test_every_sampler_of_categories_holds_what_is_given(sampler: Sampler, chain
 
 def test_a_denoiser_that_reads_what_is_done_is_told_of_each_part() -> None:
     class Reading(Told):
-        def remember(self, x: Tensor, **condition: Any) -> Tensor:
-            assert torch.equal(condition["given"], GIVEN.expand(50, 3)[:, : x.shape[1]])
-            return x
+        def remember(self, x: Tensor, memory: Tensor | None = None, **condition: Any) -> Tensor:
+            whole = x if memory is None else torch.cat([memory, x], 1)
+            assert torch.equal(condition["given"], GIVEN.expand(50, 3)[:, whole.shape[1] - x.shape[1] : whole.shape[1]])
+            return whole
 
         def forward(self, x_t: Tensor, t: Any, memory: Tensor | None = None, **condition: Any) -> Any:
             assert condition["given"].shape == x_t.shape
