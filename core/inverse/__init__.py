@@ -1,17 +1,18 @@
 r"""Inverse problems: samples of ``p(x_0 | y)`` for a measurement ``y = A(x_0) + noise`` and any denoiser as the prior.
 
 Methods are denoisers that wrap the prior (`DDNM`, `DDS`, `DiffPIR`, `MMPS`, `PiGDM`), which every sampler takes, or
-samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `RePaint`, `Replacement`, `TDS`); `posterior_sampler` builds one by
-name.
+samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `MeasuredReplacement`, `RePaint`, `Replacement`, `ScoreMRI`, `TDS`);
+`posterior_sampler` builds one by name.
 """
 
 from .dps import DPS
 from .gradient import MMPS, PiGDM
 from .linear import AveragePool, Blur, Mask, MatrixOperator, RandomProjection, Subsampling
-from .measurement import GaussianNoise, Measurement, NoiseModel, PoissonNoise
+from .measurement import GaussianNoise, Measurement, NoiseModel, PoissonNoise, UnequalNoise
 from .operators import FunctionOperator, LinearFunctionOperator, LinearOperator, Operator, SpectralOperator
 from .phase import FourierMagnitude
 from .presets import POSTERIOR_METHODS, posterior_sampler
+from .projections import MeasuredReplacement, ScoreMRI, least_norm, square_norm
 from .proximal import DDNM, DDS, DiffPIR
 from .renoise import Renoise
 from .replacement import RePaint, Replacement
@@ -38,6 +39,7 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "MatrixOperator",
+    "MeasuredReplacement",
     "Measurement",
     "NoiseModel",
     "Operator",
@@ -47,9 +49,13 @@ __all__ = [
     "RePaint",
     "Renoise",
     "Replacement",
+    "ScoreMRI",
     "SpectralOperator",
     "Subsampling",
+    "UnequalNoise",
     "conjugate_gradient",
     "gmres",
+    "least_norm",
     "posterior_sampler",
+    "square_norm",
 ]

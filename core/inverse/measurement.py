@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .operators import LinearOperator, Operator, SpectralOperator
 
-__all__ = ["GaussianNoise", "Measurement", "NoiseModel", "PoissonNoise"]
+__all__ = ["GaussianNoise", "Measurement", "NoiseModel", "PoissonNoise", "UnequalNoise"]
 
 
 class NoiseModel(ABC):
@@ -25,6 +25,10 @@ class NoiseModel(ABC):
     @abstractmethod
     def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
         """``log p(y | clean)`` up to a constant in ``clean``, ``(B,)``."""
+
+    def part(self, samples: slice) -> "NoiseModel":
+        """The noise of some samples of the batch; itself, unless it differs between samples."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,36 @@ class PoissonNoise(NoiseModel):
         return (torch.xlogy(self.gain * y, rate) - rate).flatten(1).sum(1)
 
 
+@dataclass(frozen=True, eq=False)
+class UnequalNoise(NoiseModel):
+    """``y = A(x_0) + sqrt(v) z`` with a known variance ``v`` of each value.
+
+    Args:
+        spread: ``v``, ``(1 or B, *measured)``, positive.
+    """
+
+    spread: Tensor
+
+    def __post_init__(self) -> None:
+        if self.spread.ndim < 2 or not bool((self.spread > 0).all()) or not bool(self.spread.isfinite().all()):
+            raise ValueError(
+                f"spread of shape {tuple(self.spread.shape)} from {float(self.spread.min()):.4g}: expected positive, "
+                "finite variances (batch, *measured)"
+            )
+
+    def sample(self, clean: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return clean + self.spread.to(clean).sqrt() * _normal(clean, generator)
+
+    def variance(self, y: Tensor) -> Tensor:
+        return self.spread.to(y)
+
+    def log_likelihood(self, y: Tensor, clean: Tensor) -> Tensor:
+        return -0.5 * ((y - clean) ** 2 / self.spread.to(clean)).flatten(1).sum(1)
+
+    def part(self, samples: slice) -> "UnequalNoise":
+        return self if len(self.spread) == 1 else UnequalNoise(self.spread[samples])
+
+
 class Measurement:
     """What was measured, ready for every method of this package.
 
@@ -125,7 +159,7 @@ class Measurement:
         """The measurements of some samples."""
         if len(self.y) == 1:
             return self
-        return Measurement(self.y[part], self.operator.part(part), self.noise)
+        return Measurement(self.y[part], self.operator.part(part), self.noise.part(part))
 
     @property
     def variance(self) -> float | Tensor:

@@ -9,6 +9,7 @@ from ..schedules import require
 from .dps import DPS
 from .gradient import MMPS, PiGDM
 from .measurement import Measurement
+from .projections import MeasuredReplacement, ScoreMRI
 from .proximal import DDNM, DDS, DiffPIR
 from .renoise import Renoise
 from .replacement import RePaint, Replacement
@@ -16,6 +17,8 @@ from .spectral import DDRM, DDNMPlus
 from .tds import TDS
 
 __all__ = ["POSTERIOR_METHODS", "posterior_sampler"]
+
+Preset = Callable[[Denoiser, Measurement, int], tuple[Sampler, Denoiser]]
 
 
 def _repaint(denoiser: Denoiser, measurement: Measurement, evaluations: int) -> tuple[Sampler, Denoiser]:
@@ -29,7 +32,22 @@ def _repaint(denoiser: Denoiser, measurement: Measurement, evaluations: int) -> 
     return best, denoiser
 
 
-POSTERIOR_METHODS: dict[str, Callable[[Denoiser, Measurement, int], tuple[Sampler, Denoiser]]] = {
+def _alternating(kind: type[ScoreMRI] | type[MeasuredReplacement]) -> Preset:
+    """The most levels whose predictions and corrections stay within the evaluations; one is a prediction alone."""
+
+    def build(denoiser: Denoiser, measurement: Measurement, evaluations: int) -> tuple[Sampler, Denoiser]:
+        best: Sampler = kind(1, measurement=measurement, corrections=0)
+        for steps in range(evaluations // 2, evaluations):
+            longer = kind(max(1, steps), measurement=measurement)
+            if longer.nfe(process=denoiser.process) > evaluations:
+                break
+            best = longer
+        return best, denoiser
+
+    return build
+
+
+POSTERIOR_METHODS: dict[str, Preset] = {
     "mmps": lambda d, m, n: (DDPM(n), MMPS(d, m)),
     "pigdm": lambda d, m, n: (DDPM(n), PiGDM(d, m)),
     "dps": lambda d, m, n: (DPS(n, measurement=m), d),
@@ -40,6 +58,8 @@ POSTERIOR_METHODS: dict[str, Callable[[Denoiser, Measurement, int], tuple[Sample
     "dds": lambda d, m, n: (DDIM(n, eta=0.85), DDS(d, m)),
     "replacement": lambda d, m, n: (Replacement(n, measurement=m), d),
     "repaint": _repaint,
+    "score_mri": _alternating(ScoreMRI),
+    "measured_replacement": _alternating(MeasuredReplacement),
     "tds": lambda d, m, n: (TDS(max(1, n // 2), measurement=m), d),
 }
 """For each name, the sampler and the denoiser to run it with, of a prior, a measurement and a number of evaluations."""

@@ -133,15 +133,20 @@ class PredictorCorrector(Sampler):
     def advance(self, run: Run, x: Tensor, t: Tensor | float, s: Tensor | float, row: Row) -> Tensor:
         a, b, g, alpha, sigma, *parts = row
         if parts and parts[0] != 0:
-            return self._ancestral(run, x, s, parts)
+            return self._settle(self._ancestral(run, x, s, parts), alpha)
         if self.predictor == "none" and sigma != 0:
             x = x * a
         else:
             x = run.posterior(x, t).affine(a, b)
             if sigma != 0:
                 x = added(x, run.noise.step(x, t, s), g)
+        x = self._settle(x, alpha)
         for _ in range(self.corrections if sigma != 0 else 0):
-            x = self._correct(run, x, s, alpha, sigma)
+            x = self._settle(self._correct(run, x, s, alpha, sigma), alpha)
+        return x
+
+    def _settle(self, x: Tensor, alpha: float | Tensor) -> Tensor:
+        """The state at ``alpha`` after a prediction or a correction; methods that know more of it change it here."""
         return x
 
     def _ancestral(self, run: Run, x: Tensor, s: Tensor | float, parts: Row) -> Tensor:
