@@ -67,7 +67,7 @@ def main() -> int:
     options = parser(__doc__)
     options.add_argument("--data", default="../shared/data/e2e_nlg", help="folder of the E2E files (%(default)s)")
     options.add_argument("--steps", type=int, default=3000, help="of training of each model (default: %(default)s)")
-    options.add_argument("--texts", type=int, default=240, help="a sampler and number of steps (default: %(default)s)")
+    options.add_argument("--texts", type=int, default=64, help="a sampler and number of steps (default: %(default)s)")
     options.add_argument("--run", help="folder of the models, such as text_control's (default: a temporary one)")
     given = options.parse_args()
     set_threads(given.threads)
