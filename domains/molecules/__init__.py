@@ -1,6 +1,6 @@
 """Molecules: graphs, sequences and positions of atoms, in and out of RDKit.
 
-`MoleculeDiffusion` learns from molecules and draws new ones; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData`
+`MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData`
 and `FragmentData` are data modules; `read_molecules` and `write_molecules` know the files; judges are in
 `ornstein.domains.molecules.judges`. Names are loaded when they are first used.
 """
@@ -9,11 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ornstein.domains.molecules.conformers import ConformerDiffusion
     from ornstein.domains.molecules.data import GraphData, MoleculeData, MoleculeReference, SelfiesFacts
     from ornstein.domains.molecules.descriptors import DESCRIPTORS
     from ornstein.domains.molecules.diffusion import MoleculeDiffusion
     from ornstein.domains.molecules.drawn import Generated
     from ornstein.domains.molecules.facts import MoleculeFacts
+    from ornstein.domains.molecules.perception import perceive_bonds
     from ornstein.domains.molecules.reading import MoleculeReader, read_molecules
     from ornstein.domains.molecules.representations import REPRESENTATIONS, Representation
     from ornstein.domains.molecules.rules import MoleculeRules
@@ -29,6 +31,7 @@ __all__ = [
     "REPRESENTATIONS",
     "AtomKind",
     "ConformerData",
+    "ConformerDiffusion",
     "FragmentData",
     "Generated",
     "GraphData",
@@ -47,16 +50,19 @@ __all__ = [
     "SelfiesVocabulary",
     "SpaceData",
     "Vocabulary",
+    "perceive_bonds",
     "read_molecules",
     "write_molecules",
 ]
 
 _PLACES = {
+    "conformers": ("ConformerDiffusion",),
     "data": ("GraphData", "MoleculeData", "MoleculeReference", "SelfiesFacts"),
     "descriptors": ("DESCRIPTORS",),
     "diffusion": ("MoleculeDiffusion",),
     "drawn": ("Generated",),
     "facts": ("MoleculeFacts",),
+    "perception": ("perceive_bonds",),
     "reading": ("MoleculeReader", "read_molecules"),
     "representations": ("REPRESENTATIONS", "Representation"),
     "rules": ("MoleculeRules",),
