@@ -1,15 +1,16 @@
 """Medical pictures from raw measurements: CT from sinograms, MRI from k-space, with files, baselines and judges.
 
-The physics is in `ornstein.domains.medical.physics`, files are read and written by `ornstein.domains.medical.files`,
-judges are in `ornstein.domains.medical.judges`; `FBP`, `CGLS`, `TotalVariation` and `Wavelet` are the classical
-reconstructions, `BrainData`, `HeadCTData`, `EllipseData` and `VolumeData` the data modules. Names are loaded when they
-are first used.
+`MedicalReconstruction` learns from slices and reconstructs through any operator, with its uncertainty. The physics is
+in `ornstein.domains.medical.physics`, files are read and written by `ornstein.domains.medical.files`, judges are in
+`ornstein.domains.medical.judges`; `FBP`, `CGLS`, `TotalVariation` and `Wavelet` are the classical reconstructions,
+`BrainData`, `HeadCTData`, `EllipseData` and `VolumeData` the data modules. Names are loaded when they are first used.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ornstein.domains.medical.calibration import Calibration, conformal_factor
     from ornstein.domains.medical.classical import CGLS, FBP, Classical, TotalVariation, Wavelet, ZeroFilled, tune
     from ornstein.domains.medical.data import (
         BrainData,
@@ -19,26 +20,47 @@ if TYPE_CHECKING:
         SliceData,
         VolumeData,
     )
+    from ornstein.domains.medical.judging import Judgement, Problem, judge_problem, judge_slices, standard_problem
+    from ornstein.domains.medical.reconstruction import MedicalReconstruction, default_method
+    from ornstein.domains.medical.report import reconstruction_figure, reconstruction_report
+    from ornstein.domains.medical.results import Reconstruction
 
 __all__ = [
     "CGLS",
     "FBP",
     "BrainData",
+    "Calibration",
     "Classical",
     "EllipseData",
     "HeadCTData",
+    "Judgement",
+    "MedicalReconstruction",
     "MedicalReference",
+    "Problem",
+    "Reconstruction",
     "SliceData",
     "TotalVariation",
     "VolumeData",
     "Wavelet",
     "ZeroFilled",
+    "conformal_factor",
+    "default_method",
+    "judge_problem",
+    "judge_slices",
+    "reconstruction_figure",
+    "reconstruction_report",
+    "standard_problem",
     "tune",
 ]
 
 _PLACES = {
+    "calibration": ("Calibration", "conformal_factor"),
     "classical": ("CGLS", "FBP", "Classical", "TotalVariation", "Wavelet", "ZeroFilled", "tune"),
     "data": ("BrainData", "EllipseData", "HeadCTData", "MedicalReference", "SliceData", "VolumeData"),
+    "judging": ("Judgement", "Problem", "judge_problem", "judge_slices", "standard_problem"),
+    "reconstruction": ("MedicalReconstruction", "default_method"),
+    "report": ("reconstruction_figure", "reconstruction_report"),
+    "results": ("Reconstruction",),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 

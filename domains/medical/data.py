@@ -217,7 +217,7 @@ class BrainData(SliceData):
         self.contrast, self.third, self.gap = contrast, third, gap
 
     def read(self) -> tuple[Tensor, Tensor]:
-        nilearn = need("nilearn.datasets", to="read the mean brain", install="pip install nilearn")
+        nilearn = need("nilearn.datasets", to="read the mean brain", extra="medical")
         middle = {"t1": "", "gm": "_gm", "wm": "_wm"}[self.contrast]
         volume = getattr(nilearn, f"load_mni152{middle}_template")(resolution=1).get_fdata()
         # Columns to the right, rows to the back, the slices that show more than the stem and the crown.

@@ -7,6 +7,7 @@
 | photon counts, Hounsfield units | `LogCounts`, `log_transform`, `to_hounsfield`, `from_hounsfield` |
 | low dose in the picture | `add_dose_noise`, `noise_power_spectrum`, `low_dose_measurement` |
 | k-space on a grid, one coil and several | `CartesianMRI`, `MulticoilMRI`, `ColumnSpectrum`, masks |
+| real slices for these | `RealPicture` |
 | k-space anywhere | `NonUniformFFT`, `NonCartesianMRI`, `radial_trajectory` |
 | coils | `espirit_maps`, `walsh_maps`, `birdcage_maps`, `combine`, `whiten` |
 | pictures with closed forms | `Phantom`, `shepp_logan`, `random_ellipses` |
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ornstein.domains.medical.physics.nufft import NonCartesianMRI, NonUniformFFT, radial_trajectory
     from ornstein.domains.medical.physics.phantoms import Ellipse, Phantom, random_ellipses, shepp_logan
     from ornstein.domains.medical.physics.projector import Projector
+    from ornstein.domains.medical.physics.real import RealPicture
     from ornstein.domains.medical.physics.whitening import noise_covariance, whiten, whitening_matrix
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "ParallelBeam",
     "Phantom",
     "Projector",
+    "RealPicture",
     "add_dose_noise",
     "birdcage_maps",
     "centred_fft",
@@ -97,6 +100,7 @@ _PLACES = {
     "nufft": ("NonCartesianMRI", "NonUniformFFT", "radial_trajectory"),
     "phantoms": ("Ellipse", "Phantom", "random_ellipses", "shepp_logan"),
     "projector": ("Projector",),
+    "real": ("RealPicture",),
     "whitening": ("noise_covariance", "whiten", "whitening_matrix"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Score-MRI and Song's replacement: exact where what is seen tells nothing of the rest, consistent, biased elsewhere."""
+"""Score-MRI and Song's replacement: exact where what is seen tells nothing of the rest, biased elsewhere."""
 
 import pytest
 import torch

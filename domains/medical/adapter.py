@@ -1,0 +1,174 @@
+"""What `MedicalReconstruction` is made of: slices to states and back, and the prior that learns of them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ornstein.core import (
+    SDE,
+    CosineSchedule,
+    DenoisingObjective,
+    DPMSolver,
+    NetworkDenoiser,
+    Objective,
+    Prediction,
+    Sampler,
+)
+from ornstein.core.adapter import DomainAdapter, Example
+from ornstein.core.nn import UNet
+from ornstein.core.training.seeds import derive_seed, seeded
+from ornstein.domains.medical.physics.counts import WATER
+from ornstein.domains.medical.scale import Scale
+
+__all__ = ["SliceModel", "default_network"]
+
+
+def default_network(shape: tuple[int, int, int]) -> UNet:
+    """A U-Net for slices ``(channels, rows, columns)``, sized for a few CPU cores.
+
+    Sides are halved until at most 8 pixels are left, at most five times.  Widths double from level to level up to 128,
+    from 32 for sides of up to 64 pixels and from 16 above, where the fine grids cost most; attention is on grids of at
+    most 16 pixels.
+    """
+    channels, *sides = shape
+    side = max(sides)
+    levels = 1 + max(0, min(5, math.ceil(math.log2(side / 8))))
+    first = 32 if side <= 64 else 16
+    return UNet(
+        channels,
+        widths=[min(first * 2**i, 128) for i in range(levels)],
+        depths=[1 if side / 2**i > 32 else 2 for i in range(levels)],
+        attention=[i > 0 and side / 2**i <= 16 for i in range(levels)],
+    )
+
+
+class SliceModel(DomainAdapter):
+    """Diffusion of slices of one shape; `ornstein.domains.medical.MedicalReconstruction` reconstructs with it.
+
+    Args:
+        shape: ``(channels, rows, columns)``; one channel is a real picture, two are a complex one.
+        window: ``(low, high)`` in units of the data, which the model sees as -1 and 1.
+        units: of the data; ``"HU"`` for Hounsfield units.
+        water: attenuation of water in 1/mm at the scan's energy, for Hounsfield units.
+        network: maps ``(B, C, H, W)`` and noise levels ``(B,)`` to ``(B, C, H, W)``; `default_network` when not given.
+        process: the forward process.
+        prediction: what the network predicts.
+        objective: the training loss.
+        sampler: of slices without a measurement.
+        seed: of the initial weights of the default network.
+
+    Raises:
+        ValueError: a shape, window or attenuation out of range.
+    """
+
+    from_data: ClassVar[tuple[str, ...]] = ("shape", "window", "units")
+    default_batch_size: ClassVar[int] = 16
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        window: tuple[float, float] = (0.0, 1.0),
+        units: str = "",
+        water: float = WATER,
+        network: nn.Module | None = None,
+        process: SDE | None = None,
+        prediction: Prediction = "v",
+        objective: Objective | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[0] not in (1, 2) or min(shape) < 1:
+            raise ValueError(f"shape={shape!r}: expected (channels, rows, columns), 1 channel or 2 for complex slices")
+        channels, rows, columns = (int(n) for n in shape)
+        self.shape = (channels, rows, columns)
+        self.scale = Scale((float(window[0]), float(window[1])), units, float(water))
+        self.window, self.units, self.water = self.scale.window, units, self.scale.water
+        self.prediction, self.seed = prediction, seed
+        if network is None:
+            with seeded(derive_seed(seed, "initialisation")):
+                network = default_network(self.shape)
+        process = SDE(CosineSchedule()) if process is None else process
+        self.denoiser = NetworkDenoiser(network, process, prediction)
+        self.objective = DenoisingObjective() if objective is None else objective
+        self.sampler = DPMSolver(20) if sampler is None else sampler
+        self.eval()
+
+    @property
+    def network(self) -> nn.Module:
+        """The network inside the denoiser."""
+        return self.denoiser.network
+
+    @property
+    def process(self) -> SDE:
+        """The forward process of the denoiser."""
+        return self.denoiser.process
+
+    # Batches and states.
+
+    def encode(self, batch: Any) -> Example:
+        """Slices of a data module as the denoiser takes them.
+
+        Args:
+            batch: a dict with ``image`` ``(B, C, H, W)``, scaled so that the window is -1 to 1, as a `SliceData` gives
+                it.
+
+        Raises:
+            TypeError: another kind of batch.
+            ValueError: another shape, or values that are not finite.
+        """
+        if not isinstance(batch, Mapping) or not isinstance(batch.get("image"), Tensor):
+            raise TypeError(
+                f"the batch is of type {type(batch).__name__}: expected a dict with a tensor 'image', as a data module "
+                "gives it"
+            )
+        state = batch["image"]
+        if tuple(state.shape[1:]) != self.shape:
+            raise ValueError(f"image of shape {tuple(state.shape)}: expected (batch, *{self.shape})")
+        # On an accelerator the check would wait for the device at every step; data modules check what they read.
+        if state.device.type == "cpu" and not bool(state.isfinite().all()):
+            raise ValueError("image holds NaN or infinite numbers: mask or fill them in the data module")
+        return Example(state.float())
+
+    def decode(self, state: Any) -> Tensor:
+        """Slices ``(N, C, H, W)`` in units of the data; nothing is cut off."""
+        return self.scale.to_units(state.float())
+
+    def state_shape(self, num: int, condition: Mapping[str, Tensor]) -> tuple[int, ...]:
+        """``(num, C, H, W)``."""
+        return (num, *self.shape)
+
+    def prepare_condition(self, num: int, **condition: Any) -> dict[str, Tensor]:
+        """None: the prior knows no condition.
+
+        Raises:
+            ValueError: a condition.
+        """
+        if condition:
+            raise ValueError(f"unknown condition {min(condition)!r}: slices are drawn from the prior, or reconstructed")
+        return {}
+
+    def example_batch(self, num: int) -> dict[str, Tensor]:
+        """A batch of random slices, as a data module would give it, for the conformance suite."""
+        return {"image": torch.randn(num, *self.shape, generator=torch.Generator().manual_seed(0))}
+
+    # Files, pictures and judges.
+
+    def render(self, samples: Tensor, path: str | Path) -> None:
+        """The slices side by side in the window (PNG); magnitudes of complex ones."""
+        from ornstein.domains.medical.figures import slices_figure
+
+        Path(path).write_bytes(slices_figure(samples, self.window))
+
+    def write(self, samples: Tensor, directory: str | Path, *, first: int = 0) -> list[Path]:
+        """Each slice as ``000000.npy`` and so on: float32 ``(C, H, W)`` in units of the data."""
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        paths = [Path(directory) / f"{first + i:06d}.npy" for i in range(len(samples))]
+        for path, sample in zip(paths, samples):
+            np.save(path, sample.cpu().numpy().astype(np.float32), allow_pickle=False)
+        return paths

@@ -1,0 +1,328 @@
+"""`MedicalReconstruction`: slices behind measurements, with their uncertainty and with certificates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.core import SDE, Objective, Prediction, Sampler
+from ornstein.core.inverse import (
+    POSTERIOR_METHODS,
+    GaussianNoise,
+    LinearOperator,
+    Measurement,
+    NoiseModel,
+    Operator,
+    least_norm,
+    posterior_sampler,
+)
+from ornstein.core.schedules import require
+from ornstein.core.training.seeds import derive_seed
+from ornstein.domains.medical.adapter import SliceModel
+from ornstein.domains.medical.calibration import Calibration, Guarantee, conformal_factor
+from ornstein.domains.medical.data import MedicalReference
+from ornstein.domains.medical.judges.certainty import Consistency, data_consistency
+from ornstein.domains.medical.physics.counts import WATER
+from ornstein.domains.medical.results import Reconstruction
+
+__all__ = ["MedicalReconstruction", "default_method"]
+
+EVALUATIONS = 50
+JUDGED = 4  # held-out slices that `evaluate` reconstructs
+
+
+def default_method(measurement: Measurement) -> str:
+    """The method for a measurement when none is named: ``"pigdm"`` through a linear operator, ``"dps"`` through others.
+
+    PiGDM solves by the operator's decomposition where it knows one and the noise is equal, without inner iterations,
+    and else by conjugate gradients.
+    """
+    return "pigdm" if isinstance(measurement.operator, LinearOperator) else "dps"
+
+
+class MedicalReconstruction(SliceModel):
+    """Reconstruction of CT and MRI from raw measurements, by a diffusion prior of slices.
+
+    The prior learns from slices alone (``fit``), and serves every scanner: ``reconstruct`` takes a measurement through
+    any operator and draws slices that could have been measured so.
+
+    Args:
+        shape: ``(channels, rows, columns)``; one channel is a real picture, two are a complex one.
+        window: ``(low, high)`` in units of the data, which the model sees as -1 and 1; nothing is cut off.
+        units: of the data; ``"HU"`` for Hounsfield units, which projectors then see as attenuation in 1/mm.
+        water: attenuation of water in 1/mm at the scan's energy, for Hounsfield units.
+        network: maps ``(B, C, H, W)`` and noise levels ``(B,)`` to ``(B, C, H, W)``; `default_network` when not given.
+        process: the forward process; on a cosine schedule when not given.
+        prediction: what the network predicts.
+        objective: the training loss.
+        sampler: of slices without a measurement.
+        seed: of the initial weights of the default network.
+        calibrations: of intervals, by name; `calibrate` adds to them.
+
+    Example:
+        >>> import torch
+        >>> from ornstein.core.inverse import GaussianNoise, Measurement
+        >>> from ornstein.domains.medical.physics import ParallelBeam, Projector, shepp_logan, spread_angles
+        >>> model = MedicalReconstruction((1, 16, 16))
+        >>> scanner = Projector(ParallelBeam((16, 16), spread_angles(8)))
+        >>> seen = Measurement.simulate(shepp_logan().image(16), scanner, GaussianNoise(0.1))
+        >>> found = model.reconstruct(seen, num=4, evaluations=3, seed=0)
+        >>> found.mean.shape, found.samples.shape
+        (torch.Size([1, 1, 16, 16]), torch.Size([1, 4, 1, 16, 16]))
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        window: tuple[float, float] = (0.0, 1.0),
+        units: str = "",
+        water: float = WATER,
+        network: nn.Module | None = None,
+        process: SDE | None = None,
+        prediction: Prediction = "v",
+        objective: Objective | None = None,
+        sampler: Sampler | None = None,
+        seed: int = 0,
+        calibrations: tuple[Calibration, ...] = (),
+    ) -> None:
+        super().__init__(shape, window, units, water, network, process, prediction, objective, sampler, seed)
+        self.calibrations = tuple(calibrations)
+
+    def reconstruct(
+        self,
+        measurement: Measurement,
+        *,
+        method: str | None = None,
+        num: int | None = None,
+        evaluations: int | None = None,
+        seed: int | None = None,
+        calibration: str | None = None,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Reconstruction:
+        """Posterior samples of every slice of a measurement, their mean and deviation, and certificates.
+
+        With a ``seed``, sample ``k`` of slice ``i`` depends on ``(seed, i, k)`` and the measurement alone.
+
+        Args:
+            measurement: of slices in units of the data (of attenuation in 1/mm for projectors of Hounsfield units),
+                ``(slices, *measured)``, through any operator, with its noise.
+            method: a name from `ornstein.core.inverse.POSTERIOR_METHODS`; `default_method` when not given.
+            num: samples of each slice, at least 2; 16 when not given.
+            evaluations: of the network a sample, at most; 50 when not given. See `posterior_sampler`.
+            seed: without one, a fresh one is drawn.
+            calibration: name of one of ``calibrations``, whose method, number and evaluations are then those of the
+                reconstruction.
+            batch_size: samples at a time; all ``num`` when not given.
+            progress: show bars.
+
+        Raises:
+            TypeError: no measurement, or a method that cannot take its operator or noise.
+            ValueError: an operator for other slices, an unknown method or calibration, or one that does not fit.
+        """
+        fitted = None if calibration is None else self._calibration(calibration, measurement)
+        if fitted is not None:
+            for name, asked, known in (
+                ("method", method, fitted.method),
+                ("num", num, fitted.num),
+                ("evaluations", evaluations, fitted.evaluations),
+            ):
+                if asked is not None and asked != known:
+                    raise ValueError(f"{name}={asked!r}: {calibration!r} is calibrated for {known!r}; leave {name} out")
+            method, num, evaluations = fitted.method, fitted.num, fitted.evaluations
+        measurement = self._placed(measurement)
+        method = default_method(measurement) if method is None else method
+        num = 16 if num is None else num
+        evaluations = EVALUATIONS if evaluations is None else evaluations
+        require(method in POSTERIOR_METHODS, "method", method, f"one of {', '.join(POSTERIOR_METHODS)}")
+        require(num >= 2, "num", num, "at least 2 samples, which have a deviation")
+        size = num if batch_size is None else batch_size
+        require(size >= 1, "batch_size", size, "at least 1")
+        if method == "tds" and size < num:
+            raise ValueError(f"batch_size={size}: the {num} samples of 'tds' are one population; leave batch_size out")
+        seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
+        seeds = [derive_seed(seed, "slice", i) for i in range(len(measurement.y))]
+        drawn = [
+            self._draw(measurement[i : i + 1], method, num, evaluations, size, seeds[i], progress)
+            for i in range(len(seeds))
+        ]
+        samples = torch.stack(drawn)
+        return self._certified(samples, measurement, method, evaluations, fitted)
+
+    def _placed(self, measurement: Measurement) -> Measurement:
+        """The measurement on the device of the model, float32, checked."""
+        if not isinstance(measurement, Measurement):
+            raise TypeError(f"measurement is {type(measurement).__name__}: expected a Measurement(y, operator, noise)")
+        shape = measurement.operator.shape
+        if shape != self.shape:
+            hint = ""
+            if self.shape[0] == 1 and shape == (2, *self.shape[1:]):
+                hint = "; compose it with RealPicture, for slices without a phase"
+            raise ValueError(f"operator for slices {shape}: the model's are {self.shape}{hint}")
+        operator = measurement.operator.to(self.device)
+        return Measurement(measurement.y.to(self.device, torch.float32), operator, measurement.noise)
+
+    @torch.no_grad()
+    def _draw(
+        self, seen: Measurement, method: str, num: int, evaluations: int, size: int, seed: int, progress: bool
+    ) -> Tensor:
+        """``(num, C, H, W)`` samples of one slice, in units of the data."""
+        of_states = self.scale.measurement_of_states(seen)
+        sampler, denoiser = posterior_sampler(method, self.denoiser, of_states, evaluations)
+        parts = []
+        with self.evaluating():
+            for first in range(0, num, size):
+                shape = (min(size, num - first), *self.shape)
+                parts.append(sampler.sample(denoiser, shape, seed=seed, first=first, progress=progress))
+        return self.scale.to_units(torch.cat(parts))
+
+    @torch.no_grad()
+    def _certified(
+        self, samples: Tensor, measurement: Measurement, method: str, evaluations: int, fitted: Calibration | None
+    ) -> Reconstruction:
+        operator, mean = measurement.operator, samples.mean(1)
+        if not bool(samples.isfinite().all()):
+            raise ValueError(f"method={method!r} diverged: samples hold NaN; take more evaluations, or another method")
+        seen, whole = self.scale.to_operator(mean, operator), self.scale.to_operator(samples, operator)
+        parts = [measurement[i : i + 1] for i in range(len(seen))]
+        invented = consistency = sampled = None
+        if isinstance(operator, LinearOperator):
+            null = [_invented(x, part.linear("certificates")) for x, part in zip(seen.split(1), parts)]
+            invented = self.scale.difference_from_operator(torch.cat(null), operator).cpu()
+        if not (isinstance(measurement.noise, GaussianNoise) and measurement.noise.std == 0):
+            consistency = _joined([data_consistency(x, part) for x, part in zip(seen.split(1), parts)], torch.cat)
+            sampled = _joined([data_consistency(x, part) for x, part in zip(whole, parts)], torch.stack)
+        return Reconstruction(
+            samples.cpu(),
+            mean.cpu(),
+            samples.std(1).cpu(),
+            invented,
+            consistency,
+            sampled,
+            method,
+            evaluations,
+            self.units,
+            self.window,
+            fitted,
+        )
+
+    def calibrate(
+        self,
+        pictures: Tensor,
+        operator: Operator,
+        noise: NoiseModel | None = None,
+        *,
+        name: str,
+        levels: Sequence[float] = (0.5, 0.9),
+        guarantee: Guarantee = "pixels",
+        mask: Tensor | None = None,
+        floor: float | None = None,
+        method: str | None = None,
+        num: int = 16,
+        evaluations: int = EVALUATIONS,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> Calibration:
+        """Fit intervals on slices of known truth, whose measurements are simulated here; the model keeps the result.
+
+        Slices that the prior was trained on would flatter it.
+
+        Args:
+            pictures: ``(slices, C, H, W)`` in units of the data, not seen in training.
+            operator: as in the measurements to come.
+            noise: of these.
+            name: by which ``reconstruct`` finds the calibration; one of that name is replaced.
+            levels: of the intervals.
+            guarantee: see `ornstein.domains.medical.calibration`.
+            mask: pixels that count, of the shape of the pictures; all when not given.
+            floor: what a deviation counts as at least, in units of the data; a thousandth of the window when not given.
+            method, num, evaluations, progress: as in `reconstruct`.
+            seed: of noise and samples.
+
+        Raises:
+            ValueError: slices of another shape, or too few for a level.
+        """
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != self.shape:
+            raise ValueError(f"pictures of shape {tuple(pictures.shape)}: expected (slices, *{self.shape})")
+        floor = (self.window[1] - self.window[0]) / 1000 if floor is None else floor
+        seen = self.simulate(pictures, operator, noise, seed=seed)
+        options = {"method": method, "num": num, "evaluations": evaluations, "progress": progress}
+        found = self.reconstruct(seen, seed=derive_seed(seed, "calibration"), **options)  # type: ignore[arg-type]
+        scores = (pictures.cpu() - found.mean).abs() / found.deviation.clamp(min=floor)
+        factors = tuple(conformal_factor(scores, level, guarantee, mask) for level in levels)
+        fitted = Calibration(
+            name,
+            tuple(map(float, levels)),
+            factors,
+            float(floor),
+            found.method,
+            evaluations,
+            num,
+            tuple(operator.measured),
+            len(pictures),
+            guarantee,
+        )
+        self.calibrations = (*(one for one in self.calibrations if one.name != name), fitted)
+        return fitted
+
+    def simulate(
+        self, pictures: Tensor, operator: Operator, noise: NoiseModel | None = None, *, seed: int = 0
+    ) -> Measurement:
+        """A simulated measurement of slices ``(N, C, H, W)`` in units of the data, with noise of the seed.
+
+        Projectors see Hounsfield units as attenuation.
+        """
+        pictures = self.scale.to_operator(pictures.detach().cpu().float(), operator)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "simulation"))
+        return Measurement.simulate(pictures, operator.cpu(), noise, generator)
+
+    def evaluate(self, samples: Any, reference: MedicalReference) -> dict[str, float]:
+        """Judge slices of the prior, and reconstructions of held-out slices beside classical methods.
+
+        Args:
+            samples: slices ``(N, C, H, W)``, as ``sample`` gives them, or a mapping of these as ``"samples"``.
+            reference: the data module's ``reference()``. Measurements are simulated from `JUDGED` of its held-out
+                slices (`ornstein.domains.medical.judging.standard_problem`); classical methods are tuned on two that
+                the prior was trained on.
+
+        Returns:
+            Figures of `judge_prior`, and of `judge_problem` by method: ``model_psnr``, ``FBP_psnr`` and so on.
+        """
+        from ornstein.domains.medical.judging import judge_prior, judge_problem, standard_problem
+
+        slices = samples["samples"] if isinstance(samples, Mapping) else samples
+        figures = judge_prior(torch.as_tensor(slices), reference)
+        truth, tuning = _spaced(reference.heldout, JUDGED), _spaced(reference.train, 2)
+        problem = standard_problem(self.scale, self.shape)
+        found = judge_problem(self, problem, truth, tuning, num=10, evaluations=25)
+        return figures | {f"{name}_{key}": v for name, row in found.scores.items() for key, v in row.items()}
+
+    def _calibration(self, name: str, measurement: Measurement) -> Calibration:
+        found = next((one for one in self.calibrations if one.name == name), None)
+        if found is None:
+            names = ", ".join(repr(one.name) for one in self.calibrations) or "none; call calibrate"
+            raise ValueError(f"calibration={name!r}: the model has {names}")
+        if tuple(measurement.operator.measured) != tuple(found.measured):
+            raise ValueError(
+                f"calibration={name!r} is for measurements {tuple(found.measured)}: got "
+                f"{tuple(measurement.operator.measured)}"
+            )
+        return found
+
+
+def _spaced(slices: Tensor, count: int) -> Tensor:
+    """At most ``count`` slices, evenly spaced, from within the stack."""
+    count = min(count, len(slices))
+    return slices[[int((i + 0.5) * len(slices) / count) for i in range(count)]]
+
+
+def _invented(x: Tensor, operator: LinearOperator) -> Tensor:
+    """``x - A^+ A x``."""
+    return x - least_norm(operator, operator(x))
+
+
+def _joined(parts: Sequence[Consistency], join: Callable[[list[Tensor]], Tensor]) -> Consistency:
+    """What was said of each slice, together and on the CPU."""
+    chi2, _, ratio, p_value = zip(*parts)
+    return Consistency(join(list(chi2)).cpu(), parts[0].measured, join(list(ratio)).cpu(), join(list(p_value)).cpu())
