@@ -1,8 +1,8 @@
 """Molecules: graphs, sequences and positions of atoms, in and out of RDKit.
 
-`MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData`
-and `FragmentData` are data modules; `read_molecules` and `write_molecules` know the files; judges are in
-`ornstein.domains.molecules.judges`. Names are loaded when they are first used.
+`MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones;
+`MoleculeData`, `NCIData`, `MOSESData`, `ConformerData` and `FragmentData` are data modules; `read_molecules` and
+`write_molecules` know the files; judges are in `ornstein.domains.molecules.judges`. Names are loaded when first used.
 """
 
 import importlib
