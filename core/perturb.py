@@ -113,7 +113,7 @@ def perturb_and_reverse(
         process.check_names(x0, "x0")
         own, masks = process.streams(process.constrain(stream, real)), process.expand_mask(mask)
         x: Any = {
-            name: _noised(part, x0[name], t, own[name], masks[name])  # type: ignore[call-overload]
+            name: _noised(part, x0[name], t, own[name], masks[name])  # type: ignore[index]
             for name, part in process.components.items()
         }
     else:

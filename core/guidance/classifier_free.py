@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..chains import Chain
 from ..denoisers import Denoiser, GaussianPosterior
-from ..process import Process
 from ..products import ProductPosterior, ProductProcess
 from ..schedules import Time, require
 from ._parts import as_tensors, check_interval, on_batch, within
@@ -76,7 +75,7 @@ class ClassifierFreeGuidance(Denoiser[Any]):
 
     def _remember(self, x: Tensor, memory: Any = None, **condition: Any) -> tuple[Any, Any]:
         calls = condition, self._null(condition, x)
-        return tuple(  # type: ignore[return-value]
+        return tuple(
             self.denoiser.remember(x, None if memory is None else memory[i], **told)  # type: ignore[operator]
             for i, told in enumerate(calls)
         )
@@ -101,7 +100,7 @@ class ClassifierFreeGuidance(Denoiser[Any]):
         )
 
     def _guided(
-        self, process: Process, x_t: Tensor, t: Time, answers: list[Any], active: bool | Tensor, mask: Tensor | None
+        self, process: Any, x_t: Tensor, t: Time, answers: list[Any], active: bool | Tensor, mask: Tensor | None
     ) -> Any:
         """The guided posterior of one process, of what is believed with and without the conditions."""
         if isinstance(process, Chain):

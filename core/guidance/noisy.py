@@ -12,7 +12,6 @@ from ..chains.base import spread
 from ..chains.categorical import uniform_like
 from ..embedded.table import table_of
 from ..objectives import Objective, noised, placed
-from ..process import Process
 from ..products import ProductProcess
 from ..training_times import StratifiedTimes, TrainingTimes
 
@@ -68,7 +67,7 @@ class ClassifierObjective(Objective):
         return loss * (factor.to(loss) if isinstance(factor, Tensor) else factor)
 
 
-def _noised(process: Process, x0: Tensor, t: Tensor, mask: Any, generator: torch.Generator | None) -> Tensor:
+def _noised(process: Any, x0: Tensor, t: Tensor, mask: Any, generator: torch.Generator | None) -> Tensor:
     """A draw of ``q(x_t | x_0)`` of one process; the mask is that of its states."""
     if isinstance(process, Chain):
         process.check_data(x0, mask)

@@ -55,7 +55,7 @@ class _SquaredReLU(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor) -> Tensor:  # type: ignore[override]  # context comes after
+    def forward(x: Tensor) -> Tensor:
         positive = x.relu()
         return positive.mul_(positive)
 
@@ -65,10 +65,10 @@ class _SquaredReLU(torch.autograd.Function):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         slope = ctx.saved_tensors[0].clamp_min(0)
         return slope.mul_(2).mul_(grad) if not torch.is_grad_enabled() else slope * 2 * grad
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
         return ctx.saved_tensors[0].clamp_min(0) * 2 * tangent

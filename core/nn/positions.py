@@ -90,7 +90,7 @@ class _Rotation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[override]  # context comes after
+    def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         half = x.shape[-1] // 2
         turned = x * torch.cat([cos, cos], dim=-1)
         turned[..., :half].addcmul_(x[..., half:], sin, value=-1)
@@ -103,12 +103,12 @@ class _Rotation(torch.autograd.Function):
         ctx.save_for_forward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return _Rotation.apply(grad, cos, -sin), None, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, *constants: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, *constants: None) -> Tensor:
         return _Rotation.apply(tangent, *ctx.saved_tensors)
 
     @staticmethod

@@ -311,6 +311,6 @@ class Unmasking(CategoricalSampler):
         answer = run.denoiser(x[:, start:], t, memory=block.memory, **(run.condition | after))
         belief = masked_belief(answer)
         if run.callback is not None:  # which sees the whole state
-            known = belief.logits.new_zeros(len(x), start, *belief.logits.shape[2:])
-            run.latest = MaskedPosterior(x, belief.process, belief.level, torch.cat([known, belief.logits], 1))
+            blank = belief.logits.new_zeros(len(x), start, *belief.logits.shape[2:])
+            run.latest = MaskedPosterior(x, belief.process, belief.level, torch.cat([blank, belief.logits], 1))
         return belief

@@ -150,7 +150,7 @@ class ConformerDiffusion(DomainAdapter):
         batch["positions"][real] = torch.cat([place - place.mean(0) for place in places])
         return batch
 
-    def decode(self, state: Tensor) -> np.ndarray:
+    def decode(self, state: Any) -> np.ndarray:
         """Torsions ``(N, M)`` in degrees, float64."""
         return np.degrees(state.detach().cpu().double().numpy())
 
@@ -313,7 +313,7 @@ class ConformerDiffusion(DomainAdapter):
 
         example = self.encode(list(samples))
         assert example.mask is not None
-        angles = self.decode(example.state)[:, : max(1, min(6, int(example.mask[0].sum())))]  # type: ignore[arg-type]
+        angles = self.decode(example.state)[:, : max(1, min(6, int(example.mask[0].sum())))]
         figure, rows = axes_grid(angles.shape[1], extra="molecules", width=5.0, height=1.4)
         for axes, column, ends in zip(rows, angles.T, example.condition["ends"][0].tolist()):
             axes.hist(column, bins=36, range=(-180, 180), color=COLOURS[0])

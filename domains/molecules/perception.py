@@ -23,7 +23,7 @@ import numpy as np
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.building import build_molecule
-from ornstein.domains.molecules.judges._samples import quiet, sanitised
+from ornstein.domains.molecules.checking import quiet, sanitised
 from ornstein.domains.molecules.vocabulary import AtomKind, GraphForm
 
 __all__ = ["Perceived", "perceive_bonds"]

@@ -88,8 +88,8 @@ class PositionsRepresentation(Representation):
 
     def network(self, process: Process) -> SpaceNetwork:
         parts = self._components(process)
-        states = [parts[name].states for name in self.parts[1:]]
-        network = SpaceNetwork(*states, properties=len(self.facts.properties))
+        states = {name: parts[name].states for name in self.parts[1:]}
+        network = SpaceNetwork(**states, properties=len(self.facts.properties))
         known = {"atoms": self.facts.atom_marginals, "bonds": self.facts.bond_marginals}
         with torch.no_grad():  # a network that knows nothing answers with the frequencies of the data
             for name in self.parts[1:]:

@@ -53,6 +53,9 @@ class BondMessages(nn.Module):
         torch.Size([1, 3, 4])
     """
 
+    _atoms: Tensor
+    _orders: Tensor
+
     def __init__(
         self,
         orders: Sequence[float],

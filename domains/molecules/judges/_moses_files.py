@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.moses import moses_file
+from ornstein.domains.molecules.moses import MOSESPart, moses_file
 
-SPLITS = {"Test": "test", "TestSF": "test_scaffolds"}
+SPLITS: dict[str, MOSESPart] = {"Test": "test", "TestSF": "test_scaffolds"}
 """MOSES' names of the two test sets, and of their files."""
 
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ornstein.domains.molecules.checking import chem
-from ornstein.domains.molecules.judges._moses_files import moses_file
+from ornstein.domains.molecules.moses import moses_file
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
