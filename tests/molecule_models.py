@@ -2,6 +2,7 @@
 
 import torch
 
+from ornstein.core import AbsorbingChain, PowerSchedule, ProductProcess
 from ornstein.domains.molecules.data import MoleculeData
 from ornstein.domains.molecules.diffusion import MoleculeDiffusion
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
@@ -17,6 +18,12 @@ SMILES = [
 def molecule_data(**options) -> MoleculeData:
     """The molecules above."""
     return MoleculeData(SMILES, **{"heldout": 0.2, "validation": 0, "batch_size": 4} | options)
+
+
+def masks(facts) -> ProductProcess:
+    """Masking of atoms and bonds."""
+    counts = {"atoms": len(facts.atoms), "bonds": len(facts.bonds)}
+    return ProductProcess({name: AbsorbingChain(count, PowerSchedule()) for name, count in counts.items()})
 
 
 def small(data, **options) -> MoleculeDiffusion:

@@ -27,6 +27,7 @@ class DrawnStep:
     """A step of a state of several parts, as it was drawn.
 
     Attributes:
+        t, s: the two times.
         before, after: the states at its two times, by name; after it what is given and the padding are as before.
         real: by name, False in the padding.
         free: by name, True where the state may be changed: real, and not given.
@@ -36,6 +37,8 @@ class DrawnStep:
         streams: by name, for further draws.
     """
 
+    t: Tensor | float
+    s: Tensor | float
     before: Mapping[str, Tensor]
     after: dict[str, Tensor]
     real: Mapping[str, Tensor]

@@ -112,10 +112,16 @@ class ProductSampler(Sampler):
         for part, columns in zip(run.history, row):
             part.answer, part.at = answer[part.name], x[part.name]
             out[part.name] = part.sampler.advance(part, part.at, t, s, columns)
-        return out if self.constraint is None else {**out, **self._constrained(self.constraint, run, x, out, s)}
+        return out if self.constraint is None else {**out, **self._constrained(self.constraint, run, x, out, t, s)}
 
     def _constrained(
-        self, constraint: StateConstraint, run: Run, x: Any, out: dict[str, Tensor], s: Tensor | float
+        self,
+        constraint: StateConstraint,
+        run: Run,
+        x: Any,
+        out: dict[str, Tensor],
+        t: Tensor | float,
+        s: Tensor | float,
     ) -> dict[str, Tensor]:
         """The components that are chains, as the constraint keeps them."""
         parts = [part for part in run.history if isinstance(part.denoiser.process, Chain)]
@@ -128,6 +134,8 @@ class ProductSampler(Sampler):
             after[name] = torch.where(free[name], moved, x[name])
         return constraint.keep(
             DrawnStep(
+                t,
+                s,
                 {part.name: x[part.name] for part in parts},
                 after,
                 real,

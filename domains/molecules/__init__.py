@@ -1,8 +1,9 @@
 """Molecules: graphs, sequences and positions of atoms, in and out of RDKit.
 
 `MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones;
-`MoleculeData`, `NCIData`, `MOSESData`, `ConformerData` and `FragmentData` are data modules; `read_molecules` and
-`write_molecules` know the files; judges are in `ornstein.domains.molecules.judges`. Names are loaded when first used.
+`fit_regressor` trains what a `Target` steers the former by; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData` and
+`FragmentData` are data modules; `read_molecules` and `write_molecules` know the files; judges are in
+`ornstein.domains.molecules.judges`. Names are loaded when first used.
 """
 
 import importlib
@@ -15,14 +16,19 @@ if TYPE_CHECKING:
     from ornstein.domains.molecules.diffusion import MoleculeDiffusion
     from ornstein.domains.molecules.drawn import Generated
     from ornstein.domains.molecules.facts import MoleculeFacts
+    from ornstein.domains.molecules.network import GraphTransformer
+    from ornstein.domains.molecules.optimising import Optimised
     from ornstein.domains.molecules.perception import perceive_bonds
     from ornstein.domains.molecules.reading import MoleculeReader, read_molecules
+    from ornstein.domains.molecules.regressors import PropertyRegressor, Target, fit_regressor
     from ornstein.domains.molecules.representations import REPRESENTATIONS, Representation
     from ornstein.domains.molecules.rules import MoleculeRules
     from ornstein.domains.molecules.scales import PropertyScale
     from ornstein.domains.molecules.selfies import SelfiesVocabulary
     from ornstein.domains.molecules.sources import FragmentData, MOSESData, NCIData
     from ornstein.domains.molecules.space import ConformerData, SpaceData
+    from ornstein.domains.molecules.sparse_network import BondMessages
+    from ornstein.domains.molecules.valence import ValenceConstraint
     from ornstein.domains.molecules.vocabulary import AtomKind, GraphForm, Vocabulary
     from ornstein.domains.molecules.writing import write_molecules
 
@@ -30,12 +36,14 @@ __all__ = [
     "DESCRIPTORS",
     "REPRESENTATIONS",
     "AtomKind",
+    "BondMessages",
     "ConformerData",
     "ConformerDiffusion",
     "FragmentData",
     "Generated",
     "GraphData",
     "GraphForm",
+    "GraphTransformer",
     "MOSESData",
     "MoleculeData",
     "MoleculeDiffusion",
@@ -44,12 +52,17 @@ __all__ = [
     "MoleculeReference",
     "MoleculeRules",
     "NCIData",
+    "Optimised",
+    "PropertyRegressor",
     "PropertyScale",
     "Representation",
     "SelfiesFacts",
     "SelfiesVocabulary",
     "SpaceData",
+    "Target",
+    "ValenceConstraint",
     "Vocabulary",
+    "fit_regressor",
     "perceive_bonds",
     "read_molecules",
     "write_molecules",
@@ -62,14 +75,19 @@ _PLACES = {
     "diffusion": ("MoleculeDiffusion",),
     "drawn": ("Generated",),
     "facts": ("MoleculeFacts",),
+    "network": ("GraphTransformer",),
+    "optimising": ("Optimised",),
     "perception": ("perceive_bonds",),
     "reading": ("MoleculeReader", "read_molecules"),
+    "regressors": ("PropertyRegressor", "Target", "fit_regressor"),
     "representations": ("REPRESENTATIONS", "Representation"),
     "rules": ("MoleculeRules",),
     "scales": ("PropertyScale",),
     "selfies": ("SelfiesVocabulary",),
     "sources": ("FragmentData", "MOSESData", "NCIData"),
     "space": ("ConformerData", "SpaceData"),
+    "sparse_network": ("BondMessages",),
+    "valence": ("ValenceConstraint",),
     "vocabulary": ("AtomKind", "GraphForm", "Vocabulary"),
     "writing": ("write_molecules",),
 }

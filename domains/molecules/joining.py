@@ -8,20 +8,36 @@ the bonds that would do it (`Pieces`) is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-__all__ = ["Pending", "Pieces", "joinable", "num_pieces"]
+__all__ = ["Outlook", "Pending", "Pieces", "outlook"]
+
+SURE = 5.0
 
 
-def joinable(
+class Outlook(NamedTuple):
+    """What can be said of molecules quickly, ``(B,)`` each.
+
+    Attributes:
+        joinable: False where no bonds can make one piece of it any more.
+        sure: True where it is one piece, or where so many pairs are left that some surely can: as many as make a random
+            graph of the pieces one with probability ``1 - e^-5``.
+    """
+
+    joinable: Bool[Tensor, "batch"]
+    sure: Bool[Tensor, "batch"]
+
+
+def outlook(
     orders: Float[Tensor, "batch n n"],
     undecided: Bool[Tensor, "batch n n"],
     room: Float[Tensor, "batch n"],
     real: Bool[Tensor, "batch n"],
-) -> Bool[Tensor, "batch"]:
+) -> Outlook:
     """Whether molecules can become one piece; see the module's text.
 
     Args:
@@ -33,20 +49,16 @@ def joinable(
     open_ended = real & (room > 1 - 1e-6)
     usable = undecided & open_ended[:, :, None] & open_ended[:, None, :]
     together = _closure((orders > 0).float())
-    pieces = num_pieces(orders, real)
+    pieces = (real / together.sum(2)).sum(1).round()
     room = torch.where(real, (room + 1e-6).floor().clamp(min=0), 0.0)
     each = (together @ room[..., None]).squeeze(2)
     enough = ((each >= 1) | ~real).all(1) & (room.sum(1) >= 2 * (pieces - 1))
     reached = _closure(((orders > 0) | usable).float())
-    size = real.sum(1)
     first = real.int().argmax(1)
-    whole = reached[torch.arange(len(real), device=real.device), first].sum(1) >= size
-    return (pieces <= 1) | (enough & whole)
-
-
-def num_pieces(orders: Float[Tensor, "batch n n"], real: Bool[Tensor, "batch n"]) -> Float[Tensor, "batch"]:
-    """Of how many pieces molecules are, with these bonds alone."""
-    return (real / _closure((orders > 0).float()).sum(2)).sum(1).round()
+    whole = reached[torch.arange(len(real), device=real.device), first].sum(1) >= real.sum(1)
+    between = (usable & (together == 0)).sum((1, 2)) / 2
+    plenty = between >= pieces / 2 * (pieces.clamp(min=1).log() + SURE)
+    return Outlook((pieces <= 1) | (enough & whole), (pieces <= 1) | plenty)
 
 
 def _closure(adjacency: Tensor) -> Tensor:
@@ -105,6 +117,11 @@ class Pieces:
             self._flip(self.open, i, j)
         for i, j, order in bonds:
             self._bond(i, j, order)
+        self.plan = self.planned()
+
+    def expect(self, limits: dict[int, float]) -> None:
+        """Take some atoms to take so many bond orders."""
+        self.limits |= limits
         self.plan = self.planned()
 
     def draw_atom(self, one: Pending, limits: Sequence[float]) -> int:

@@ -71,6 +71,9 @@ class GraphTransformer(nn.Module):
         (torch.Size([1, 3, 3]), torch.Size([1, 3, 4]))
     """
 
+    _atoms: Tensor
+    _orders: Tensor
+
     def __init__(
         self,
         orders: Sequence[float],
@@ -83,12 +86,12 @@ class GraphTransformer(nn.Module):
         cycles: bool = True,
         distances: bool = True,
         heat: Sequence[float] = (),
-        width: int = 128,
+        width: int = 96,
         pair_width: int = 48,
         depth: int = 4,
         head_width: int = 32,
         walks: int = 8,
-        mlp_ratio: float = 3.0,
+        mlp_ratio: float = 2.0,
         pair_ratio: float = 2.0,
     ) -> None:
         super().__init__()
@@ -242,12 +245,12 @@ class GraphBlock(nn.Module):
         super().__init__()
         self.heads, self.walks, self.pair_hidden = width // head_width, walks, pair_hidden
         self.qkv = Linear(width, 3 * width, bias=False)
-        self.read = Linear(pair_width, self.heads + walks + pair_hidden)
+        self.read = Linear(pair_width, self.heads + walks)
         self.out = zero_init(Linear(width + pair_width, width, bias=False))
         self.inner = Linear(width, hidden, bias=False)
         self.outer = zero_init(Linear(hidden, width, bias=False))
         self.ends = Linear(width, pair_hidden, bias=False)
-        self.walked = Linear(walks, pair_hidden, bias=False) if walks else None
+        self.inner_pairs = Linear(pair_width + walks, pair_hidden)
         self.write = zero_init(Linear(pair_hidden, pair_width, bias=False))
 
     def forward(self, h: Tensor, e: Tensor, real: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,8 +258,7 @@ class GraphBlock(nn.Module):
         n = h.shape[1]
         incidence, share = _incidence(n, h.device, h.dtype), real.sum(1).to(h.dtype)[:, None, None].rsqrt()
         z = _norm(e) * pairs[..., None]
-        read = self.read(z)
-        square = _square(read[..., : self.heads + self.walks], n)
+        square = _square(self.read(z), n)
         query, key, value = self.qkv(_norm(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         with torch.autocast(h.device.type, enabled=False):
             bias = square[:, : self.heads].float().masked_fill(~real[:, None, None, :], -1e9)
@@ -266,12 +268,12 @@ class GraphBlock(nn.Module):
         around = incidence.t() @ z * share
         h = h + self.out(torch.cat([seen.transpose(1, 2).flatten(2).to(h.dtype), around.to(h.dtype)], -1))
         h = h + self.outer(squared_relu(self.inner(_norm(h))))
-        hidden = read[..., self.heads + self.walks :] + incidence @ self.ends(h)
-        if self.walked is not None:
+        if self.walks:
             both = square[:, self.heads :] * (real[:, None, :, None] & real[:, None, None, :])
             rows, columns = pair_indices(n, h.device)
             walks = (both @ both * share[..., None]).flatten(2).transpose(1, 2).index_select(1, rows * n + columns)
-            hidden = hidden + self.walked(walks)
+            z = torch.cat([z, walks.to(z.dtype)], -1)
+        hidden = torch.baddbmm(self.inner_pairs(z), incidence.expand(len(h), -1, -1), self.ends(h))
         return h, e + self.write(squared_relu(hidden))
 
 

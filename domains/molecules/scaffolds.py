@@ -41,6 +41,10 @@ class KnownPart:
     def __len__(self) -> int:
         return len(self.atoms)
 
+    def seen_in(self, mol: Any) -> bool:
+        """Whether RDKit finds it in a molecule; True of what is none."""
+        return mol is None or mol.HasSubstructMatch(self.mol)
+
     def states(self, num: int, width: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """``num`` states of ``width`` atoms that hold it, and where they are given."""
         n = len(self)
@@ -107,17 +111,17 @@ def held_places(mol: Any, part: Any, width: int) -> dict[str, Tensor]:
 
     Args:
         mol: the molecule, its atoms in the order of the state.
-        part: RDKit molecule or SMILES.
+        part: RDKit molecule; None for invalid SMILES.
         width: atoms of the state.
 
     Raises:
         ValueError: invalid SMILES, or no part of the molecule.
     """
     Chem = need("rdkit.Chem", to="read molecules", extra="molecules")
-    read = Chem.MolFromSmiles(part) if isinstance(part, str) else part
-    match = None if read is None else mol.GetSubstructMatch(read)
+    match = None if part is None else mol.GetSubstructMatch(part)
     if not match:
-        raise ValueError(f"hold={part!r}: expected a substructure of {Chem.MolToSmiles(mol)}")
+        shown = "invalid SMILES" if part is None else Chem.MolToSmiles(part)
+        raise ValueError(f"hold is {shown}: expected a substructure of {Chem.MolToSmiles(mol)}")
     atoms = torch.zeros(1, width, dtype=torch.bool)
     atoms[0, list(match)] = True
     rows, columns = pair_indices(width)

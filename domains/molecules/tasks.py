@@ -21,9 +21,12 @@ from ornstein.domains.molecules.drawn import Generated
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.optimising import Objective, Optimised, objective_of
 from ornstein.domains.molecules.regressors import Target, steering
+from ornstein.domains.molecules.representations import Drawn
 from ornstein.domains.molecules.scaffolds import KnownPart, held_places, known_part
 
 __all__ = ["MoleculeTasks"]
+
+AGAIN = 4  # times that a molecule is drawn anew in which RDKit does not see what was given
 
 
 class MoleculeTasks(MoleculeModel):
@@ -87,7 +90,8 @@ class MoleculeTasks(MoleculeModel):
         """Molecules that hold a scaffold: its atoms, their charges and all bonds between them stay as they are.
 
         Its atoms come first. New ones are bonded to those that dummy atoms of the scaffold point at, or to any that has
-        room; stereo is left out.
+        room; stereo is left out. A molecule whose new rings hide the scaffold from RDKit's perception of aromaticity,
+        so that a search for it would not find it, is drawn anew, a few times at most.
 
         Args:
             scaffold: an RDKit molecule or SMILES, such as ``"c1ccc([*:1])nc1"``.
@@ -165,8 +169,10 @@ class MoleculeTasks(MoleculeModel):
         batch = form.collate([molecule])
         state = {name: batch[name] for name in ("atoms", "bonds")}
         first = form.decode(state, batch["mask"]["atoms"].sum(1))[0].mol
-        given = None if hold is None else held_places(first, hold, state["atoms"].shape[1])
-        write = need("rdkit.Chem", to="write SMILES", extra="molecules").MolToSmiles
+        chem = need("rdkit.Chem", to="read and write SMILES", extra="molecules")
+        held = chem.MolFromSmiles(hold) if isinstance(hold, str) else hold
+        given = None if hold is None else held_places(first, held, state["atoms"].shape[1])
+        write = chem.MolToSmiles
         found = {write(first): (score(first), first, {name: value[0] for name, value in state.items()})}
         start = next(iter(found.values()))[0]
         best, judged, walk = [start], 1, self.constrained(sampler, constraint)
@@ -176,7 +182,9 @@ class MoleculeTasks(MoleculeModel):
             again = self._again(rows, strength, walk, derive_seed(seed, "optimise", turn), given)
             sizes = torch.full((num,), again["atoms"].shape[1])
             for row, one in enumerate(form.decode(again, sizes)):
-                if one.mol is not None and (text := write(one.mol)) not in found and "." not in text:
+                if one.mol is None or (held is not None and not one.mol.HasSubstructMatch(held)):
+                    continue
+                if (text := write(one.mol)) not in found and "." not in text:
                     found[text] = (score(one.mol), one.mol, {name: value[row] for name, value in again.items()})
                     judged += 1
             best.append(max(one[0] for one in found.values()))
@@ -254,5 +262,14 @@ class MoleculeTasks(MoleculeModel):
             denoiser = CategoricalClassifierGuidance(denoiser, steering(targets), evaluation="first_order")
         walk = self.constrained(sampler, constraint)
         drawn = self.draw(sizes, denoiser, asked, walk, seed, batch_size, first, progress, part)
+        if part is not None:
+
+            def again(row: int, turn: int) -> Drawn:
+                told = {name: value[row : row + 1] for name, value in asked.items()}
+                other = derive_seed(seed, "again", turn)
+                return self.draw(sizes[row : row + 1], denoiser, told, walk, other, None, first + row, False, part)[0]
+
+            for turn in range(AGAIN):
+                drawn = [one if part.seen_in(one.mol) else again(row, turn) for row, one in enumerate(drawn)]
         told = {name: value.numpy() for name, value in asked.items()}
         return Generated(tuple(drawn), seed, first, told or None)

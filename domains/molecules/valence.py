@@ -21,12 +21,12 @@ from torch import Tensor
 
 from ornstein.core.samplers.constraints import DrawnStep, StateConstraint, redraw
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.joining import Pending, Pieces, joinable, num_pieces
+from ornstein.domains.molecules.joining import Pending, Pieces, outlook
 from ornstein.domains.molecules.pairs import as_matrix, pair_indices
 
 __all__ = ["ValenceConstraint"]
 
-SURE = 5.0  # as many undecided pairs as make a random graph of the pieces one with probability 1 - e^-5 need no plan
+TINY = 1e-30
 LONGEST = 12  # bonds of the longest path that is looked for, where rings are asked about
 
 
@@ -97,9 +97,14 @@ class _Case:
         self.moving = self.pending & (order > 0)
         self.base = torch.where(self.moving, 0.0, order)
         self.sums = as_matrix(self.base).sum(2)
-        self.atom_numbers, self.bond_numbers, self.turn = (
+        self.atom_numbers, self.bond_numbers, turn = (
             step.uniform("atoms"), step.uniform("bonds"), step.uniform("bonds")
         )  # fmt: skip
+        # The higher, the likelier a bond: of several pairs the highest is each with a probability like its odds.
+        probs = step.kernels["bonds"].probs.double()
+        none = (probs * (self.limits.orders == 0)).sum(-1)
+        odds = (probs.sum(-1) - none).clamp(min=TINY).log() - none.clamp(min=TINY).log()
+        self.turn = odds - (-turn.clamp(min=TINY).log()).log()
 
     def _limits(self, device: torch.device) -> _Limits:
         rules, step = self.rules, self.step
@@ -140,7 +145,7 @@ class _Case:
         room = room.clamp(min=0)
         self.bonds = torch.where(moving, 0, self.bonds)
         most = int(moving.sum(1).max()) if len(moving) else 0
-        ranked = torch.where(moving, self.turn, 2.0).argsort(1)
+        ranked = torch.where(moving, self.turn, -torch.inf).argsort(1, descending=True)
         graph = as_matrix((self.base > 0).float()) if self.rules.rings is not None else None
         sample = torch.arange(len(moving), device=moving.device)
         for k in range(most):
@@ -189,10 +194,8 @@ class _Case:
         later = step.free["bonds"] & (self.bonds == hidden)
         real = step.real["atoms"]
         orders = as_matrix(self.limits.orders[self.bonds])
-        fine = joinable(orders, as_matrix(later), self.room, real)
-        pieces = num_pieces(orders, real)
-        few = (later.sum(1) < pieces / 2 * (pieces.log() + SURE)) & (pieces > 1)
-        for row in (~fine | few).nonzero()[:, 0].tolist():
+        fine, sure = outlook(orders, as_matrix(later), self.room, real)
+        for row in (~fine | ~sure).nonzero()[:, 0].tolist():
             if not bool(fine[row]) or self._pieces(row, real[row], later[row], self.bonds[row]).plan is None:
                 self._join(row, real[row], later[row])
 
@@ -203,29 +206,35 @@ class _Case:
         there = [(rows[p], columns[p], order) for p, order in enumerate(orders) if order]
         undecided = [(rows[p], columns[p]) for p in later.nonzero()[:, 0].tolist()]
         limits = self.limits.valences[self.atoms[row]].tolist()
-        return Pieces(there, undecided, {atom: limits[atom] for atom in real.nonzero()[:, 0].tolist()})
+        rings = None if self.rules.rings is None else self.rules.rings.__contains__
+        return Pieces(there, undecided, {atom: limits[atom] for atom in real.nonzero()[:, 0].tolist()}, rings)
 
     def _join(self, row: int, real: Tensor, later: Tensor) -> None:
-        step, tables = self.step, [table.tolist() for table in self.limits[:2]]
-        limits, orders = tables
-        rows, columns = self.rows.tolist(), self.columns.tolist()
-        drawn_atoms, pending = self.drawn_atoms[row], self.pending[row]
-        first = step.after["atoms"][row].tolist()
-        most = max(limits[kind] for kind, fits in enumerate(self.limits.drawable_atoms.tolist()) if fits)
-        free = set(drawn_atoms.nonzero()[:, 0].tolist())
-        allowed = {atom: most if atom in free else limits[first[atom]] for atom in real.nonzero()[:, 0].tolist()}
-        base = self.base[row].tolist()
-        bonds = [(rows[p], columns[p], base[p]) for p in self.base[row].nonzero()[:, 0].tolist()]
-        undecided = [(rows[p], columns[p]) for p in (pending | later).nonzero()[:, 0].tolist()]
-        rings = None if self.rules.rings is None else self.rules.rings.__contains__
-        pieces = Pieces(bonds, undecided, allowed, rings)
-        for atom in sorted(free):
+        """Draw a molecule of the batch again: with the atoms and bonds that were drawn as they are if more bonds can
+        join them, else all that is drawn in this step.
+        """
+        none = self.limits.orders[self.bonds[row]] == 0
+        kept = self._pieces(row, real, later | (self.pending[row] & none), self.bonds[row])
+        if kept.plan is not None:
+            self._draw_pairs(row, kept, self.pending[row] & none)
+            return
+        limits = self.limits.valences.tolist()
+        free = self.drawn_atoms[row].nonzero()[:, 0].tolist()
+        first = self.step.after["atoms"][row].tolist()
+        most = float(self.limits.valences[self.limits.drawable_atoms].max())
+        pieces = self._pieces(row, real, later | self.pending[row], torch.where(self.pending[row], 0, self.bonds[row]))
+        pieces.expect(dict.fromkeys(free, most))
+        for atom in free:
             choices = self.atom_choices[row, atom].nonzero()[:, 0].tolist()
             again = self._again("atoms", row, atom, self.atom_numbers)
             self.atoms[row, atom] = pieces.draw_atom(Pending((atom,), first[atom], choices, again), limits)
-        kinds = range(len(self.rules.orders))
-        turns = self.turn[row].tolist()
-        for p in sorted(pending.nonzero()[:, 0].tolist(), key=turns.__getitem__):
+        self._draw_pairs(row, pieces, self.pending[row])
+
+    def _draw_pairs(self, row: int, pieces: Pieces, chosen: Tensor) -> None:
+        """Draw some of the pairs one after the other, those that are surely not bonded first."""
+        rows, columns, turns = self.rows.tolist(), self.columns.tolist(), self.turn[row].tolist()
+        kinds, orders = range(len(self.rules.orders)), self.limits.orders.tolist()
+        for p in sorted(chosen.nonzero()[:, 0].tolist(), key=turns.__getitem__):
             again = self._again("bonds", row, p, self.bond_numbers)
             one = Pending((rows[p], columns[p]), int(self.drawn[row, p]), kinds, again)
             self.bonds[row, p] = pieces.draw_pair(one, orders)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from molecule_models import molecule_data, small
+from molecule_models import masks, molecule_data, small
 
-from ornstein.core import CosineSchedule, MarginalChain, PowerSchedule, ProductProcess, conformance
+from ornstein.core import PowerSchedule, conformance
 from ornstein.core.chains import AbsorbingChain
 from ornstein.core.config import from_config, to_config
 from ornstein.domains.molecules.diffusion import MoleculeDiffusion
@@ -22,17 +22,9 @@ def data():
     return molecule_data(properties=["logP", "rings"])
 
 
-def marginal(facts):
-    def chain(shares):
-        shares = np.maximum(shares, 1e-3)
-        return MarginalChain((shares / shares.sum()).tolist(), CosineSchedule())
-
-    return ProductProcess({"atoms": chain(facts.atom_marginals), "bonds": chain(facts.bond_marginals)})
-
-
 @pytest.fixture(params=["masks", "marginal"])
 def model(request, data):
-    return small(data, **({"process": marginal(data.facts)} if request.param == "marginal" else {}))
+    return small(data, **({"process": masks(data.facts)} if request.param == "masks" else {}))
 
 
 CHECKS = [check for name, check in vars(conformance).items() if name.startswith("test_adapter_")]

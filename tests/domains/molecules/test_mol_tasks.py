@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from molecule_models import SMILES, molecule_data, small
+from molecule_models import SMILES, masks, molecule_data, small
 
 from ornstein.domains.molecules.graphs import encode_graph
 from ornstein.domains.molecules.optimising import objective_of
@@ -15,9 +15,10 @@ pytest.importorskip("rdkit")
 from rdkit import Chem
 
 
-@pytest.fixture(scope="module")
-def model():
-    return small(molecule_data(heldout=0))
+@pytest.fixture(scope="module", params=["masks", "marginal"])
+def model(request):
+    data = molecule_data(heldout=0)
+    return small(data, **({"process": masks(data.facts)} if request.param == "masks" else {}))
 
 
 def oxygens(mol) -> float:
@@ -165,7 +166,7 @@ def test_what_cannot_be_is_refused_in_a_line(model, tmp_path):
         model.decorate("C" * 40, 1)
     with pytest.raises(ValueError, match="guidance without properties"):
         model.decorate("CC", 1, guidance=2.0)
-    with pytest.raises(ValueError, match="hold='c1ccccc1': expected a substructure"):
+    with pytest.raises(ValueError, match="hold is c1ccccc1: expected a substructure of CCO"):
         model.optimise("CCO", "QED", hold="c1ccccc1")
     with pytest.raises(ValueError, match="rounds=0"):
         model.optimise("CCO", "QED", rounds=0)
@@ -176,6 +177,6 @@ def test_what_cannot_be_is_refused_in_a_line(model, tmp_path):
 
 
 def test_places_of_a_substructure():
-    places = held_places(Chem.MolFromSmiles("CCO"), "CO", 3)
+    places = held_places(Chem.MolFromSmiles("CCO"), Chem.MolFromSmiles("CO"), 3)
     assert places["atoms"].tolist() == [[False, True, True]]
     assert places["bonds"].tolist() == [[False, False, True]]

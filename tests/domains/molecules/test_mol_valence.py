@@ -9,7 +9,7 @@ import torch
 from ornstein.core import AbsorbingChain, CosineSchedule, MarginalChain, PowerSchedule, SeededNoise
 from ornstein.core.chains.posteriors import belief
 from ornstein.core.samplers.constraints import DrawnStep, Kernel
-from ornstein.domains.molecules.joining import Pending, Pieces, joinable
+from ornstein.domains.molecules.joining import Pending, Pieces, outlook
 from ornstein.domains.molecules.pairs import as_matrix, num_pairs, pair_indices
 from ornstein.domains.molecules.valence import ValenceConstraint
 
@@ -35,7 +35,7 @@ def step_of(before, after, t, s, chains=MASKS, logits=None, given=None, seed=0, 
         clean = clean and float(chain.level(s).alpha) == 1
     stream = SeededNoise(seed).begin(len(before["atoms"]), 0)
     streams = {name: stream.child(i) for i, name in enumerate(before)}
-    return DrawnStep(before, dict(after), real, free, clean, chains, kernels, streams)
+    return DrawnStep(t, s, before, dict(after), real, free, clean, chains, kernels, streams)
 
 
 def blank(batch, atoms, value=4):
@@ -73,11 +73,8 @@ def test_joinable_is_what_trying_all_ways_finds():
         decided = torch.rand(len(pairs), generator=generator) < 0.3
         left = ~decided & (torch.rand(len(pairs), generator=generator) < (1.0 if case % 2 else 0.6))
         room = torch.randint(0, 3, (1, n), generator=generator).float()
-        said = bool(
-            joinable(as_matrix(decided.float()[None]), as_matrix(left[None]), room, torch.ones(1, n, dtype=torch.bool))[
-                0
-            ]
-        )
+        there = torch.ones(1, n, dtype=torch.bool)
+        said = bool(outlook(as_matrix(decided.float()[None]), as_matrix(left[None]), room, there).joinable[0])
         graph = networkx.empty_graph(n)
         graph.add_edges_from(pair for pair, there in zip(pairs, decided) if there)
         found = False
