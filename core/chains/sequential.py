@@ -46,7 +46,7 @@ class SequentialPosterior(MaskedPosterior):
         if where.device.type == "cpu" and bool((where & self._unknown).any()):  # elsewhere looking waits for the device
             raise ValueError(
                 "positions behind the first hidden one are asked for: a sequential denoiser draws one position a step, "
-                "from the left; take Unmasking(N, positions=Blockwise(1)) with a step for each position"
+                "from the left; take SequentialSampler()"
             )
         return super().rows(where)
 
@@ -61,8 +61,7 @@ class Prefix(NamedTuple):
 class SequentialDenoiser(Denoiser[AbsorbingChain]):
     """``p(x^i | x^1 ... x^{i-1})`` by a causal network; see the module's text.
 
-    Sample it by ``Unmasking(N, positions=Blockwise(1), cache="prefix")``, with at least a step for each position: what
-    was computed for the positions before is kept.
+    Sample it by `SequentialSampler`, which keeps what was computed for the positions before.
 
     Args:
         network: from tokens ``(B, N)`` to logits ``(B, N, S)``, where a position sees none after it; called as
@@ -75,11 +74,12 @@ class SequentialDenoiser(Denoiser[AbsorbingChain]):
         ValueError: a network that reads both ways.
 
     Example:
-        >>> from ornstein.core import Blockwise, PowerSchedule, Unmasking
+        >>> from ornstein.core import PowerSchedule
         >>> from ornstein.core.nn import TokenTransformer
+        >>> from ornstein.core.samplers.sequential import SequentialSampler
         >>> network = TokenTransformer(4, timed=False, causal=True, width=32, depth=1)
         >>> denoiser = SequentialDenoiser(network, AbsorbingChain(3, PowerSchedule()))
-        >>> Unmasking(5, positions=Blockwise(1), cache="prefix").sample(denoiser, (2, 5), seed=0).shape
+        >>> SequentialSampler().sample(denoiser, (2, 5), seed=0).shape
         torch.Size([2, 5])
     """
 
@@ -155,7 +155,7 @@ class SequentialDenoiser(Denoiser[AbsorbingChain]):
         """Read positions that are shown.
 
         Args:
-            x: the next positions ``(B, n)``; the first ones without a memory.
+            x: the next positions ``(B, n)``; the first ones, or none yet, without a memory.
             memory: of the positions before.
             mask, given: do not count.
             condition: for the network, the same in each call.

@@ -20,7 +20,7 @@ from ornstein.domains.molecules.gathering import Gathered, Representation, Rows
 from ornstein.domains.molecules.graphs import Graphs
 from ornstein.domains.molecules.reading import ReadingReport
 from ornstein.domains.molecules.rules import MoleculeRules
-from ornstein.domains.molecules.scales import PropertyScale, scale_properties
+from ornstein.domains.molecules.scales import PropertyScale, Scaled, scale_properties
 from ornstein.domains.molecules.selfies import SelfiesVocabulary, Sequences
 from ornstein.domains.molecules.vocabulary import GraphForm
 
@@ -30,13 +30,13 @@ UNIQUE = MoleculeRules(duplicates="refuse")  # a molecule that came twice could 
 
 
 @dataclass(frozen=True)
-class SelfiesFacts:
+class SelfiesFacts(Scaled):
     """What the training data tell a model of sequences; the like of `MoleculeFacts`.
 
     Args:
         vocabulary: the tokens.
-        sizes: how often molecules have ``0, 1, 2, ...`` tokens: `SizeDistribution.counts`.
-        marginals: part of each token among all.
+        sizes: how often molecules have ``0, 1, 2, ...`` tokens and pieces: `SizeDistribution.counts`.
+        marginals: part of each token and piece among all.
         properties: scales of the properties.
     """
 
@@ -59,6 +59,11 @@ class SelfiesFacts:
             tuple((counts / counts.sum()).tolist()),
             tuple(PropertyScale.fit(name, values) for name, values in properties.items()),
         )
+
+    @property
+    def largest(self) -> int:
+        """Tokens and pieces of the longest molecule."""
+        return SizeDistribution(self.sizes).largest
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,8 @@ class GraphData(DataModule):
             dropped.
         representation: ``"graph"``, or ``"selfies"`` for sequences of SELFIES tokens.
         form: of the graphs.
+        pieces: how many runs of SELFIES tokens that are frequent are learned as one (`learn_pieces`), at most; 0 for
+            none.
         min_count: how many training molecules must have a category of atoms (or a token), so that it is learned.
             Molecules with rarer ones are left out.
         properties: names of `DESCRIPTORS` or of columns that came with the molecules, or functions by name.
@@ -143,7 +150,7 @@ class GraphData(DataModule):
 
     Raises:
         ValueError: another representation, parts that leave nothing to train on, ``min_count`` or ``width_step``
-            below 1.
+            below 1, ``pieces`` below 0.
     """
 
     def __init__(
@@ -154,6 +161,7 @@ class GraphData(DataModule):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
+        pieces: int = 300,
         min_count: int = 1,
         properties: Properties = (),
         smiles: str | None = None,
@@ -165,6 +173,7 @@ class GraphData(DataModule):
         super().__init__(batch_size, num_workers)
         require(representation in ("graph", "selfies"), "representation", representation, "'graph' or 'selfies'")
         require(min_count >= 1, "min_count", min_count, "at least 1")
+        require(pieces >= 0, "pieces", pieces, "0 or more")
         require(width_step >= 1, "width_step", width_step, "at least 1")
         if form.stereo and rules.stereo == "drop":
             raise ValueError("form keeps stereo and rules drop it; give rules=MoleculeRules(stereo='keep')")
@@ -175,7 +184,7 @@ class GraphData(DataModule):
             require(0 <= share < 1, name, share, "a part from 0 to below 1, or molecules of its own")
         require(sum(shares) < 1, "heldout", shares[0], f"less than 1 - validation = {1 - shares[1]:g}")
         self.heldout, self.validation, self.split_seed = heldout, validation, split_seed
-        self.rules, self.representation, self.form = rules, representation, form
+        self.rules, self.representation, self.form, self.pieces = rules, representation, form, pieces
         self.min_count, self.properties, self.smiles = min_count, properties, smiles
         self.bucket, self.width_step = bucket, width_step
         self._sources = property_sources(properties)
@@ -240,7 +249,7 @@ class GraphData(DataModule):
         return self._read[0][name]
 
     def _gather(self, name: str, source: Any) -> Gathered:
-        found = Gathered(source, self.rules, self.representation, self.form, self._sources, self.smiles)
+        found = Gathered(source, self.rules, self.representation, self.form, self._sources, self.smiles, self.pieces)
         self._reports[name] = found.report
         return found
 
@@ -318,8 +327,8 @@ class MoleculeData(GraphData):
 
     Args:
         molecules: the source.
-        heldout, validation, split_seed, rules, representation, form, min_count, properties, smiles, bucket, width_step,
-            batch_size, num_workers: as in `GraphData`.
+        heldout, validation, split_seed, rules, representation, form, pieces, min_count, properties, smiles, bucket,
+            width_step, batch_size, num_workers: as in `GraphData`.
 
     Example:
         >>> data = MoleculeData(["C" * n + "O" for n in range(1, 41)], properties=["logP"], batch_size=4)
@@ -339,6 +348,7 @@ class MoleculeData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
+        pieces: int = 300,
         min_count: int = 1,
         properties: Properties = (),
         smiles: str | None = None,
@@ -348,8 +358,8 @@ class MoleculeData(GraphData):
         num_workers: int = 0,
     ) -> None:
         super().__init__(
-            heldout, validation, split_seed, rules, representation, form, min_count, properties, smiles, bucket,
-            width_step, batch_size, num_workers,
+            heldout, validation, split_seed, rules, representation, form, pieces, min_count, properties, smiles,
+            bucket, width_step, batch_size, num_workers,
         )  # fmt: skip
         self.molecules = molecules
 

@@ -1,23 +1,22 @@
 """What the training data tell a model of molecules once and for all: plain values, for its configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ornstein.core.schedules import require
 from ornstein.core.sizes import SizeDistribution
 from ornstein.domains.molecules.graphs import Graphs
-from ornstein.domains.molecules.scales import PropertyScale, scale_properties, unscale_properties
+from ornstein.domains.molecules.scales import PropertyScale, Scaled
 from ornstein.domains.molecules.vocabulary import Vocabulary
 
 __all__ = ["MoleculeFacts"]
 
 
 @dataclass(frozen=True)
-class MoleculeFacts:
+class MoleculeFacts(Scaled):
     """Vocabulary, sizes, marginals, valences and scales of the training data.
 
     Args:
@@ -115,16 +114,3 @@ class MoleculeFacts:
     def largest(self) -> int:
         """Atoms of the largest molecule."""
         return SizeDistribution(self.sizes).largest
-
-    @property
-    def property_names(self) -> tuple[str, ...]:
-        """Names of the properties."""
-        return tuple(scale.name for scale in self.properties)
-
-    def scale(self, values: Mapping[str, Sequence[float] | np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
-        """Properties as a network sees them, ``(B, P)``, and where they are known; see `scale_properties`."""
-        return scale_properties(self.properties, values)
-
-    def unscale(self, table: Tensor) -> dict[str, Tensor]:
-        """Scaled properties ``(B, P)`` in their units, by name ``(B,)`` float64."""
-        return unscale_properties(self.properties, table)

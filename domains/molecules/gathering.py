@@ -31,6 +31,7 @@ class Gathered:
         form: of graphs.
         properties: by name a function of a molecule, or None for what came with it.
         smiles: column of SMILES in tables.
+        pieces: of SELFIES, see `SelfiesCollector`.
 
     Attributes:
         smiles: canonical, of each molecule.
@@ -50,10 +51,11 @@ class Gathered:
         form: GraphForm,
         properties: Mapping[str, Callable[[Any], float] | None],
         smiles: str | None,
+        pieces: int = 0,
     ) -> None:
         reader = MoleculeReader(source, rules, smiles=smiles)
         self.report = reader.report
-        self._collector = GraphCollector(form) if representation == "graph" else SelfiesCollector()
+        self._collector = GraphCollector(form) if representation == "graph" else SelfiesCollector(pieces)
         self.smiles: list[str] = []
         numbers, values = array("q"), {name: array("d") for name in properties}
         came: set[str] = set()

@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein.core.config import near
 from ornstein.core.schedules import require
 
-__all__ = ["PropertyScale", "scale_properties", "unscale_properties"]
+__all__ = ["PropertyScale", "Scaled", "scale_properties", "unscale_properties"]
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,22 @@ def unscale_properties(scales: Sequence[PropertyScale], table: Tensor) -> dict[s
     return {
         scale.name: column.double() * scale.deviation + scale.mean for scale, column in zip(scales, table.unbind(1))
     }
+
+
+class Scaled:
+    """Facts that know the scales of properties."""
+
+    properties: tuple[PropertyScale, ...]
+
+    @property
+    def property_names(self) -> tuple[str, ...]:
+        """Names of the properties."""
+        return tuple(scale.name for scale in self.properties)
+
+    def scale(self, values: Mapping[str, Sequence[float] | np.ndarray | Tensor]) -> tuple[Tensor, Tensor]:
+        """Properties as a network sees them, ``(B, P)``, and where they are known; see `scale_properties`."""
+        return scale_properties(self.properties, values)
+
+    def unscale(self, table: Tensor) -> dict[str, Tensor]:
+        """Scaled properties ``(B, P)`` in their units, by name ``(B,)`` float64."""
+        return unscale_properties(self.properties, table)

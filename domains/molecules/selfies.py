@@ -1,7 +1,8 @@
 """Molecules as sequences of SELFIES tokens (Krenn et al. 2020, 1905.13741), and back.
 
 Any sequence of tokens decodes to a molecule that respects valences. Token 0 is ``[nop]``, which means nothing: it is
-the padding, and may stand anywhere. What of a molecule the tokens do not hold is found by decoding them again.
+the padding, and may stand anywhere. What of a molecule the tokens do not hold is found by decoding them again. Runs of
+tokens that are frequent may be one number, a piece.
 """
 
 from array import array
@@ -19,11 +20,13 @@ from ornstein.core.config import near
 from ornstein.core.optional import need
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.checking import quiet
+from ornstein.domains.molecules.pieces import Pair, expand_pieces, learn_pieces, merge_pieces
 from ornstein.domains.molecules.ragged import ragged, starts_of
 
 __all__ = ["NOTHING", "SelfiesCollector", "SelfiesVocabulary", "Sequences", "selfies_of"]
 
 NOTHING = "[nop]"
+PIECES_FROM = 20_000  # molecules that pieces are learned from, in seconds
 
 
 @lru_cache(maxsize=1)
@@ -72,32 +75,42 @@ def smiles_of(tokens: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class SelfiesVocabulary:
-    """SELFIES tokens, numbered in their order.
+    """SELFIES tokens and pieces of several of them, numbered in their order.
 
     Args:
         tokens: the first of them ``[nop]``.
+        pieces: pairs of numbers of tokens or of pieces before them, numbered behind the tokens; see `learn_pieces`.
 
     Raises:
-        ValueError: another first token, one twice, or one that is no SELFIES token.
+        ValueError: another first token, one twice, one that is no SELFIES token, or a piece of what is not there.
 
     Example:
-        >>> vocabulary = SelfiesVocabulary(("[nop]", "[C]", "[=C]", "[O]"))
-        >>> vocabulary.encode("C=CO").tolist(), vocabulary.decode([1, 2, 3, 0, 0])
-        ([1, 2, 3], 'C=CO')
+        >>> vocabulary = SelfiesVocabulary(("[nop]", "[C]", "[=C]", "[O]"), pieces=((2, 3),))
+        >>> vocabulary.encode("CC=CO").tolist(), vocabulary.decode([1, 1, 4, 0, 0])
+        ([1, 1, 4], 'CC=CO')
     """
 
     tokens: tuple[str, ...]
+    pieces: tuple[Pair, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
+        object.__setattr__(self, "pieces", tuple((int(left), int(right)) for left, right in self.pieces))
         require(self.tokens[:1] == (NOTHING,), "tokens", self.tokens[:1], f"{NOTHING!r} first")
         if twice := [token for token in self.tokens if self.tokens.count(token) > 1]:
             raise ValueError(f"tokens hold {twice[0]!r} twice: expected each once")
         if wrong := [t for t in self.tokens if t != "." and not (t.startswith("[") and t.endswith("]"))]:
             raise ValueError(f"tokens hold {wrong[0]!r}: expected SELFIES tokens, such as '[C]' or '[=Branch1]'")
+        for number, pair in enumerate(self.pieces, len(self.tokens)):
+            require(0 < min(pair) <= max(pair) < number, f"piece {number}", pair, f"two numbers from 1 to {number - 1}")
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.tokens) + len(self.pieces)
+
+    @cached_property
+    def runs(self) -> list[tuple[str, ...]]:
+        """The tokens that each number stands for."""
+        return [tuple(self.tokens[i] for i in run) for run in expand_pieces(len(self.tokens), self.pieces)]
 
     @cached_property
     def numbers(self) -> dict[str, int]:
@@ -105,7 +118,7 @@ class SelfiesVocabulary:
         return {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, mol: Any) -> Int[Tensor, "tokens"]:
-        """The numbers of a molecule's tokens, ``(n,)`` int64.
+        """The numbers of a molecule's tokens and pieces, ``(n,)`` int64.
 
         Args:
             mol: sanitised, or SMILES.
@@ -118,7 +131,15 @@ class SelfiesVocabulary:
             raise ValueError(
                 f"the molecule has {lost[0]!r}{near(lost[0], self.tokens)}, which is not in the vocabulary"
             )
-        return torch.tensor([self.numbers[token] for token in tokens])
+        numbers = np.array([self.numbers[token] for token in tokens])
+        return torch.from_numpy(self.merged(Sequences(numbers, starts_of(np.array([len(numbers)])))).tokens)
+
+    def merged(self, sequences: "Sequences") -> "Sequences":
+        """Sequences of tokens in pieces."""
+        if not self.pieces:
+            return sequences
+        tokens, starts = merge_pieces(sequences.tokens, sequences.starts, len(self.tokens), self.pieces)
+        return Sequences(tokens, starts)
 
     def decode(self, numbers: Sequence[int] | np.ndarray | Tensor) -> str:
         """Canonical SMILES of tokens ``(n,)``; empty if they are none, or of nothing.
@@ -129,7 +150,7 @@ class SelfiesVocabulary:
         found = np.asarray(numbers).tolist()
         if wrong := [number for number in found if not 0 <= number < len(self)]:
             raise ValueError(f"token {wrong[0]}: expected 0 to {len(self) - 1}")
-        return smiles_of([self.tokens[number] for number in found if number])
+        return smiles_of([token for number in found if number for token in self.runs[number]])
 
     def decode_batch(self, tokens: Int[Tensor, "batch length"], mask: Tensor | None = None) -> list[str]:
         """Canonical SMILES of each row; ``mask`` ``(B, L)`` says which tokens are real, all without one."""
@@ -183,9 +204,14 @@ class Sequences:
 
 
 class SelfiesCollector:
-    """Gathers molecules as SELFIES; the vocabulary is known when all are there. The like of `GraphCollector`."""
+    """Gathers molecules as SELFIES; the vocabulary is known when all are there. The like of `GraphCollector`.
 
-    def __init__(self) -> None:
+    Args:
+        pieces: how many pieces of tokens are learned, at most.
+    """
+
+    def __init__(self, pieces: int = 0) -> None:
+        self.pieces = pieces
         self._numbers: dict[str, int] = {}
         self._tokens, self._sizes = array("H"), array("Q")
 
@@ -222,12 +248,23 @@ class SelfiesCollector:
         tokens = [t for t in sorted(counts, key=lambda t: (-counts[t], t)) if counts[t] >= max(min_count, 1)]
         if not tokens:
             raise ValueError(f"no token that {min_count} molecules have: expected some; give another min_count")
-        return SelfiesVocabulary((NOTHING, *tokens))
+        vocabulary = SelfiesVocabulary((NOTHING, *tokens))
+        if not self.pieces:
+            return vocabulary
+        known, _ = self._in(vocabulary, raw)
+        some = known.subset(np.arange(0, len(known), -(-len(known) // PIECES_FROM)))
+        pieces = learn_pieces(some.tokens, some.starts, len(vocabulary), self.pieces, max(2, len(some) // 1000))
+        return SelfiesVocabulary(vocabulary.tokens, pieces)
 
     def sequences(self, vocabulary: SelfiesVocabulary) -> tuple[Sequences, dict[int, str]]:
-        """All molecules in the tokens of a vocabulary, and those that it cannot hold: number and reason."""
+        """All molecules in the tokens and pieces of a vocabulary, and those that it cannot hold: number and reason."""
+        known, left_out = self._in(vocabulary, self._raw())
+        merged = vocabulary.merged(known)
+        return Sequences(merged.tokens.astype(np.int16), merged.starts), left_out
+
+    def _in(self, vocabulary: SelfiesVocabulary, raw: Sequences) -> tuple[Sequences, dict[int, str]]:
+        """Sequences in the tokens of a vocabulary, those that it holds, and why not the others."""
         table = np.array([vocabulary.numbers.get(token, -1) for token in self._numbers], dtype=np.int16)
-        raw = self._raw()
         tokens = table[raw.tokens] if len(raw.tokens) else np.zeros(0, dtype=np.int16)
         names, left_out = list(self._numbers), {}
         for place in np.flatnonzero(tokens < 0)[::-1]:

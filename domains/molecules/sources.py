@@ -38,8 +38,8 @@ class NCIData(GraphData):
 
     Args:
         max_heavy_atoms: larger molecules are left out; on top of what ``rules`` say.
-        heldout, validation, split_seed, rules, representation, form, min_count, properties, bucket, width_step,
-            batch_size, num_workers: as in `GraphData`.
+        heldout, validation, split_seed, rules, representation, form, pieces, min_count, properties, bucket,
+            width_step, batch_size, num_workers: as in `GraphData`.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class NCIData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
+        pieces: int = 300,
         min_count: int = 10,
         properties: Properties = (),
         bucket: bool = True,
@@ -59,7 +60,7 @@ class NCIData(GraphData):
         num_workers: int = 0,
     ) -> None:
         super().__init__(
-            heldout, validation, split_seed, limited(rules, max_heavy_atoms), representation, form, min_count,
+            heldout, validation, split_seed, limited(rules, max_heavy_atoms), representation, form, pieces, min_count,
             properties, None, bucket, width_step, batch_size, num_workers,
         )  # fmt: skip
         self.max_heavy_atoms = max_heavy_atoms
@@ -82,8 +83,8 @@ class MOSESData(GraphData):
             read, when None. With ``max_heavy_atoms``, so many that are small enough.
         heldout_count: how many of the test molecules, likewise.
         max_heavy_atoms: larger molecules are passed over.
-        validation, split_seed, rules, representation, form, min_count, properties, bucket, width_step, batch_size,
-            num_workers: as in `GraphData`.
+        validation, split_seed, rules, representation, form, pieces, min_count, properties, bucket, width_step,
+            batch_size, num_workers: as in `GraphData`.
 
     Raises:
         ValueError: a count below 1.
@@ -99,6 +100,7 @@ class MOSESData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
+        pieces: int = 300,
         min_count: int = 1,
         properties: Properties = (),
         bucket: bool = True,
@@ -109,7 +111,7 @@ class MOSESData(GraphData):
         for name, number in (("count", count), ("heldout_count", heldout_count), ("max_heavy_atoms", max_heavy_atoms)):
             require(number is None or number >= 1, name, number, "at least 1, or None")
         super().__init__(
-            0.0, validation, split_seed, rules, representation, form,
+            0.0, validation, split_seed, rules, representation, form, pieces,
             min_count, properties, None, bucket, width_step, batch_size, num_workers,
         )  # fmt: skip
         self.count, self.heldout_count, self.max_heavy_atoms = count, heldout_count, max_heavy_atoms

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from categorical_problems import ABSORBING, distance, drawn, floor, number, surprise, table, target
+from categorical_problems import Tabled as Whole
 from torch import Tensor, nn
 
 from ornstein.core import AbsorbingChain, ClassifierFreeGuidance, PowerSchedule, UniformChain
@@ -10,6 +11,7 @@ from ornstein.core.chains.denoisers import CategoricalDenoiser
 from ornstein.core.chains.sequential import SequentialBound, SequentialDenoiser
 from ornstein.core.nn import TokenTransformer
 from ornstein.core.samplers.categorical import CategoricalAncestral
+from ornstein.core.samplers.sequential import SequentialSampler
 from ornstein.core.samplers.unmasking import Blockwise, LeftToRight, MarginFirst, Unmasking
 
 MASK = ABSORBING.mask
@@ -82,6 +84,33 @@ def test_the_bound_is_the_likelihood():
     torch.testing.assert_close(2 * bound(denoiser, x, given=given), expected)
 
 
+def test_one_position_after_the_other_follows_the_exact_conditionals():
+    denoiser, num = SequentialDenoiser(Tabled(), ABSORBING), 20_000
+    x = SequentialSampler().sample(denoiser, (num, 3), seed=0)
+    assert denoiser.network.read == 3  # each position once
+    found = torch.bincount(number(x, ABSORBING), minlength=125).double() / num
+    assert surprise(found, target(ABSORBING), num) < 4
+    assert torch.equal(SequentialSampler().sample(denoiser, (2, 3), seed=0, first=5), x[5:7])
+    states: list[Tensor] = []
+    SequentialSampler(2).sample(denoiser, (4, 3), seed=0, callback=lambda step: states.append(step.x))
+    assert [bool((x == MASK).any()) for x in states] == [True, False]
+    assert bool((states[0] == states[1])[:, :2].all())
+    start = torch.tensor([[2, MASK, MASK]]).expand(num, 3)
+    x = SequentialSampler(2).sample(denoiser, (num, 3), x=start, seed=3)
+    found = torch.bincount(4 * x[:, 1] + x[:, 2], minlength=16).double() / num
+    assert bool((x[:, 0] == 2).all())
+    assert surprise(found, (table()[2] / table()[2].sum()).flatten(), num) < 4
+
+
+def test_denoisers_that_do_not_remember_are_asked_for_all():
+    num = 20_000
+    x = SequentialSampler(2).sample(Whole(ABSORBING, table()), (num, 3), seed=0)
+    found = torch.bincount(number(x, ABSORBING), minlength=125).double() / num
+    assert surprise(found, target(ABSORBING), num) < 4
+    with pytest.raises(TypeError, match="once for each position"):
+        SequentialSampler().nfe()
+
+
 def test_a_start_that_is_given_stays_and_is_heeded():
     denoiser, num = SequentialDenoiser(Tabled(), ABSORBING), 20_000
     start = torch.tensor([[2, MASK, MASK]]).expand(num, 3)
@@ -101,6 +130,8 @@ def test_a_network_draws_alike_with_memory_and_in_any_company():
     assert torch.equal(plain.sample(denoiser, (3, 7), seed=0, mask=mask, condition=told), x)
     assert int(x.max()) < 5
     assert bool((x[~mask] == 0).all())
+    for sampler in (SequentialSampler(), SequentialSampler(3)):
+        assert sampler.sample(denoiser, (3, 7), seed=0, mask=mask, condition=told).shape == (3, 7)
     alone = reading.sample(
         denoiser, (1, 7), seed=0, first=1, mask=mask[1:2], condition={name: value[1:2] for name, value in told.items()}
     )
@@ -119,6 +150,7 @@ def test_guidance_reads_what_is_done_once():
         guided = ClassifierFreeGuidance(denoiser, scale)
         x = reading.sample(guided, (8, 6), seed=0, condition=told)
         assert torch.equal(Unmasking(6, positions=Blockwise(1)).sample(guided, (8, 6), seed=0, condition=told), x)
+        assert int(SequentialSampler().sample(guided, (8, 6), seed=0, condition=told).max()) < 5
     assert not torch.equal(x, reading.sample(denoiser, (8, 6), seed=0, condition=told))
     plain = ClassifierFreeGuidance(
         CategoricalDenoiser(transformer(), AbsorbingChain(5, PowerSchedule()), timed=False), 2.0
@@ -134,7 +166,7 @@ def test_other_orders_and_gaps_are_refused():
         Unmasking(2, positions=LeftToRight()),
         CategoricalAncestral(2),
     ):
-        with pytest.raises(ValueError, match="one position a step, from the left"):
+        with pytest.raises(ValueError, match=r"take SequentialSampler\(\)"):
             sampler.sample(denoiser, (20, 3), seed=0)
     gap = torch.tensor([[MASK, 1, MASK]])
     with pytest.raises(ValueError, match="shows a token behind a hidden one"):
