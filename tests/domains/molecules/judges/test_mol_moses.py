@@ -4,6 +4,7 @@ import csv
 import gzip
 import pickle
 from collections import Counter
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from io import BytesIO
 
@@ -187,6 +188,9 @@ def test_files_that_hold_more_than_data_are_refused():
 
 
 def test_a_missing_wheel_names_the_way_to_get_it(monkeypatch):
-    monkeypatch.setattr(moses, "find_spec", lambda name: None)
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(moses, "distribution", missing)
     with pytest.raises(ImportError, match="pip install --no-deps molsets"):
         moses.moses_file("metrics/mcf.csv")
