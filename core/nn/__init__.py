@@ -16,7 +16,7 @@ from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
 from .patches import join_patches, split_patches
 from .positions import axial_rotation, axial_sinusoids, rotate, rotation
-from .transformer import NeighbourConvolution, TokenBlock, TokenTransformer
+from .transformer import NeighbourConvolution, Reading, TokenBlock, TokenTransformer
 from .unet import UNet
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "NeighbourConvolution",
     "NoiseEmbedding",
     "Pointwise",
+    "Reading",
     "ResidualBlock",
     "SelfAttention",
     "TokenBlock",

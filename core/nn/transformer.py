@@ -11,8 +11,8 @@ with rotary positions (Su et al. 2021, arXiv 2104.09864) on normalised queries a
 the properties of a sample are vectors that are added to every token.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,10 +25,20 @@ from .embeddings import LabelEmbedding, NoiseEmbedding
 from .linear import Linear, zero_init
 from .positions import axial_rotation, rotate, rotation
 
-__all__ = ["NeighbourConvolution", "TokenBlock", "TokenTransformer"]
+__all__ = ["NeighbourConvolution", "Reading", "TokenBlock", "TokenTransformer"]
 
 ROTARY_BASE = 1000.0
 _NUMBERS = ("properties", "properties_mask")
+
+
+class Reading(NamedTuple):
+    """What a reader says of tokens: vectors ``(B, n, width)`` that are added to them, where they stand for the rotary
+    positions ``(B, n)``, and its state behind them.
+    """
+
+    vectors: Tensor
+    places: Tensor
+    state: Any
 
 
 class TokenTransformer(nn.Module):
@@ -47,6 +57,9 @@ class TokenTransformer(nn.Module):
         properties: how many numbers the network may be told of a sample.
         sized: whether each token is told how many there are from it to the end of its sequence, which a causal network
             cannot see.
+        reader: for a causal network, what reads tokens from the left where they follow a grammar, such as how deep they
+            are nested: called as ``reader(x, state)`` with the next tokens ``(B, n)`` and the state behind those before
+            (None at the start), it answers with a `Reading`.
         timed: whether the noise level counts; a network of masked tokens need not know it (2406.07524, section 3.5).
         marked: whether the network is told which tokens are known (`PartlyGiven`); masks tell by themselves.
         causal: whether a position sees none after it.
@@ -77,6 +90,7 @@ class TokenTransformer(nn.Module):
         attributes: Mapping[str, int] | None = None,
         properties: int = 0,
         sized: bool = False,
+        reader: nn.Module | None = None,
         timed: bool = True,
         marked: bool = False,
         causal: bool = False,
@@ -98,6 +112,8 @@ class TokenTransformer(nn.Module):
             raise ValueError("estimate=True is for networks of vectors: give vectors=True, or leave it out")
         if lazy and (vectors or causal):
             raise ValueError("lazy=True is for networks of masked tokens: leave out vectors and causal")
+        if reader is not None and not causal:
+            raise ValueError("a reader goes from the left: give causal=True, or leave it out")
         if taken := set(attributes or {}) & set(_NUMBERS):
             raise ValueError(f"an attribute is called {taken.pop()!r}, which means something else here; rename it")
         self.inputs, self.outputs, self.vectors, self.estimate = inputs, outputs, vectors, estimate
@@ -120,6 +136,7 @@ class TokenTransformer(nn.Module):
             self.labels[name] = embed
         self.numbers = Linear(2 * properties, width) if properties else None
         self.rest = Linear(2 * (width // 2), width, bias=False) if sized else None
+        self.reader = reader
         self.blocks = nn.ModuleList(
             TokenBlock(width, head_width, round(mlp_ratio * width), kernel, causal, dropout) for _ in range(depth)
         )
@@ -157,11 +174,10 @@ class TokenTransformer(nn.Module):
         told = self._told(x, c, attributes)
         if told is not None:
             h = h + told[:, None]
-        h = self._counted(h, sizes, 0)
+        h, rotation, _ = self._read(self._counted(h, sizes, 0), x, 0, None)
         if self.mark is not None and given is not None:
             h = h + given[..., None].to(h.dtype) * self.mark
         sight = _sight(mask, segments, self.causal)
-        rotation = axial_rotation((x.shape[1],), self._rotated, base=ROTARY_BASE, device=x.device)
         for block in self.blocks[:-1]:
             h = block(h, rotation, sight, mask, segments)
         wanted = x == self.inputs - 1 if self.lazy and not x.is_floating_point() else None
@@ -172,12 +188,12 @@ class TokenTransformer(nn.Module):
     def remember(
         self,
         x: Tensor,
-        memory: "Sequence[Seen] | None" = None,
+        memory: "Memory | None" = None,
         c: Tensor | None = None,
         *,
         sizes: Tensor | None = None,
         **attributes: Tensor,
-    ) -> tuple[Tensor, "list[Seen]"]:
+    ) -> tuple[Tensor, "Memory"]:
         """The answer ``(B, n, outputs)`` to the tokens ``x`` ``(B, n)`` that follow those that ``memory`` holds.
 
         For causal networks: called with one part of a sequence after the other, it answers as ``forward`` does to all
@@ -197,21 +213,20 @@ class TokenTransformer(nn.Module):
         if self.sized and sizes is None:
             raise ValueError("sizes is missing: a sized network needs the tokens of each sequence, (B,)")
         self._check(x, c, attributes)
-        start, n = 0 if memory is None else memory[0].key.shape[2], x.shape[1]
+        start, n = 0 if memory is None else memory.blocks[0].key.shape[2], x.shape[1]
         h = self._entered(x, None)
         told = self._told(x, c, attributes)
         h = h if told is None else h + told[:, None]
         h = self._counted(h, sizes, start)
-        angles = axial_rotation((start + n,), self._rotated, base=ROTARY_BASE, device=x.device)
-        rotation = (angles[0][start:], angles[1][start:])
+        h, rotation, state = self._read(h, x, start, None if memory is None else memory.state)
         sight = torch.ones(n, start + n, dtype=torch.bool, device=x.device).tril(start)
         seen = []
         for i, block in enumerate(self.blocks):
             h, now = block.resume(  # type: ignore[operator]  # torch knows of no methods of its modules
-                h, rotation, sight, None if memory is None else memory[i]
+                h, rotation, sight, None if memory is None else memory.blocks[i]
             )
             seen.append(now)
-        return self.leave(self.norm(h)), seen
+        return self.leave(self.norm(h)), Memory(seen, state)
 
     def _entered(self, x: Tensor, estimate: Tensor | None) -> Tensor:
         if x.is_floating_point() and not self.vectors:
@@ -233,6 +248,14 @@ class TokenTransformer(nn.Module):
             told = told if attributes.get(_NUMBERS[0]) is not None else torch.zeros_like(told)
             parts.append(self.numbers(torch.cat([values * told, told], 1)))
         return torch.stack(parts).sum(0) if parts else None
+
+    def _read(self, h: Tensor, x: Tensor, start: int, state: Any) -> tuple[Tensor, tuple[Tensor, Tensor], Any]:
+        """Tokens with what the reader says of them, their rotary positions, and the reader's state."""
+        if self.reader is None:
+            angles = axial_rotation((start + x.shape[1],), self._rotated, base=ROTARY_BASE, device=x.device)
+            return h, (angles[0][start:], angles[1][start:]), None
+        vectors, places, state = self.reader(x, state)
+        return h + vectors, rotation(places, self._rotated, base=ROTARY_BASE), state
 
     def _counted(self, h: Tensor, sizes: Tensor | None, start: int) -> Tensor:
         """Tokens told how many there are from them to the end, where the network is ``sized``."""
@@ -267,6 +290,13 @@ class TokenTransformer(nn.Module):
                 raise ValueError(f"unknown condition {name!r}; the network's attributes: {known}")
             if value.shape != (len(x),) or value.is_floating_point():
                 raise ValueError(f"{name} of shape {tuple(value.shape)}, {value.dtype}: expected ({len(x)},), int64")
+
+
+class Memory(NamedTuple):
+    """What a network keeps of the tokens it has seen: that of each block, and the state of its reader."""
+
+    blocks: "list[Seen]"
+    state: Any
 
 
 class Seen(NamedTuple):

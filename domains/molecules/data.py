@@ -161,7 +161,7 @@ class GraphData(DataModule):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
-        pieces: int = 300,
+        pieces: int = 100,
         min_count: int = 1,
         properties: Properties = (),
         smiles: str | None = None,
@@ -348,7 +348,7 @@ class MoleculeData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
-        pieces: int = 300,
+        pieces: int = 100,
         min_count: int = 1,
         properties: Properties = (),
         smiles: str | None = None,

@@ -38,14 +38,15 @@ _HEAVY = re.compile("Cl|Br|[CNOSFcnos]")  # all the symbols that MOSES' SMILES h
 
 
 def moses_smiles(
-    part: MOSESPart = "train", count: int | None = None, max_heavy_atoms: int | None = None
+    part: MOSESPart = "train", count: int | None = None, max_heavy_atoms: int | None = None, spread: bool = False
 ) -> Iterator[str]:
-    """MOSES' SMILES, in their order.
+    """MOSES' SMILES, in their order, which is not random: neighbours are alike.
 
     Args:
         part: ``"train"``, ``"test"``, or ``"test_scaffolds"``, whose scaffolds training has not.
         count: how many at most.
         max_heavy_atoms: larger molecules are passed over.
+        spread: take ``count`` of them evenly from the whole file, not its first; the file is read twice.
 
     Raises:
         ImportError: the wheel is missing.
@@ -60,4 +61,8 @@ def moses_smiles(
                 if max_heavy_atoms is None or len(_HEAVY.findall(row["SMILES"])) <= max_heavy_atoms:
                     yield row["SMILES"]
 
-    return islice(rows(), count)
+    if not spread or count is None:
+        return islice(rows(), count)
+    total = sum(1 for _ in rows())
+    # Of every total / count one: row i where the whole part of i count / total goes up.
+    return (row for i, row in enumerate(rows()) if (i + 1) * count // total > i * count // total)

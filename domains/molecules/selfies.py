@@ -3,8 +3,12 @@
 Any sequence of tokens decodes to a molecule that respects valences. Token 0 is ``[nop]``, which means nothing: it is
 the padding, and may stand anywhere. What of a molecule the tokens do not hold is found by decoding them again. Runs of
 tokens that are frequent may be one number, a piece.
+
+A token is a symbol, or that of a branch or ring with the symbols behind it, which are its number: ``[Ring1][=Branch1]``
+closes a ring of six.
 """
 
+import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,9 +27,16 @@ from ornstein.domains.molecules.checking import quiet
 from ornstein.domains.molecules.pieces import Pair, expand_pieces, learn_pieces, merge_pieces
 from ornstein.domains.molecules.ragged import ragged, starts_of
 
-__all__ = ["NOTHING", "SelfiesCollector", "SelfiesVocabulary", "Sequences", "selfies_of"]
+__all__ = ["NOTHING", "SelfiesCollector", "SelfiesVocabulary", "Sequences", "index_of", "selfies_of", "symbols_of"]
 
 NOTHING = "[nop]"
+DIGITS = (
+    "[C]", "[Ring1]", "[Ring2]", "[Branch1]", "[=Branch1]", "[#Branch1]", "[Branch2]", "[=Branch2]", "[#Branch2]",
+    "[O]", "[N]", "[=N]", "[=C]", "[#C]", "[S]", "[P]",
+)  # fmt: skip
+INDEX = {symbol: number for number, symbol in enumerate(DIGITS)}
+"""Symbols as digits, to the base of 16 (SELFIES 2.0)."""
+COUNTED = re.compile(r"\[.*?(?:Branch|Ring)([1-3])\]")  # a branch or ring, and how many symbols are its number
 PIECES_FROM = 20_000  # molecules that pieces are learned from, in seconds
 
 
@@ -56,12 +67,42 @@ def selfies_of(mol: Any) -> list[str]:
             raise ValueError(f"{text!r} is no valid SMILES")
     smiles = Chem.MolToSmiles(mol)
     try:
-        tokens = list(selfies.split_selfies(selfies.encoder(smiles)))
+        tokens = _joined(list(selfies.split_selfies(selfies.encoder(smiles))))
     except selfies.EncoderError as error:
         found = " ".join(str(error).partition("Errors:")[2].split()) or "no reason given"
         raise ValueError(f"SELFIES do not hold it ({found[:80]})") from error
     if not tokens or smiles_of(tokens) != smiles:
         raise ValueError("SELFIES do not hold it (its tokens are another molecule's)")
+    return tokens
+
+
+def symbols_of(token: str) -> list[str]:
+    """The symbols of a token.
+
+    >>> symbols_of("[=Branch1][C]")
+    ['[=Branch1]', '[C]']
+    """
+    return list(_libraries()[0].split_selfies(token))
+
+
+def index_of(symbols: Sequence[str]) -> int:
+    """The number that symbols behind a branch or ring stand for: the branch has one symbol more, the ring closes one
+    atom further back.
+
+    >>> index_of(["[=Branch1]"]), index_of(["[Ring1]", "[C]"])
+    (4, 16)
+    """
+    return sum(INDEX.get(symbol, 0) * 16**power for power, symbol in enumerate(reversed(symbols)))
+
+
+def _joined(symbols: list[str]) -> list[str]:
+    """Tokens of symbols, branches and rings with their numbers."""
+    tokens, place = [], 0
+    while place < len(symbols):
+        counted = COUNTED.fullmatch(symbols[place])
+        end = place + 1 + (int(counted[1]) if counted else 0)
+        tokens.append("".join(symbols[place:end]))
+        place = end
     return tokens
 
 

@@ -1,9 +1,10 @@
 """Molecules as sequences of SELFIES tokens, masked: in a fixed order, or in any.
 
 Every sequence of tokens is a molecule, and canonical SMILES have an order, which a causal network learns in a few
-passes over the data.  So `SelfiesRepresentation` hides sequences from their end (`SequentialDenoiser`: an
-autoregressive model, as the limit of masked diffusion that it is).  `AnyOrderSelfies` learns all orders at once, which
-takes far more training for molecules as good, and draws several tokens a step.  Gaps are filled by graphs.
+passes over the data; it is told what the tokens before have derived (`DerivationReader`).  So `SelfiesRepresentation`
+hides sequences from their end (`SequentialDenoiser`: an autoregressive model, as the limit of masked diffusion that it
+is).  `AnyOrderSelfies` learns all orders at once, which takes far more training for molecules as good, and draws
+several tokens a step.  Gaps are filled by graphs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from ornstein.core.samplers.categorical import CategoricalSampler
 from ornstein.core.samplers.sequential import SequentialSampler
 from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.data import SelfiesFacts
+from ornstein.domains.molecules.derivation import DerivationReader
 from ornstein.domains.molecules.representations import Drawn, Representation
 
 __all__ = ["AnyOrderSelfies", "SelfiesRepresentation"]
@@ -61,7 +63,13 @@ class SelfiesRepresentation(Representation):
 
     def _network(self, states: int) -> TokenTransformer:
         return TokenTransformer(
-            states, properties=len(self.facts.properties), sized=True, timed=False, causal=True, head_width=64
+            states,
+            properties=len(self.facts.properties),
+            sized=True,
+            reader=DerivationReader(self.facts.vocabulary, 128),
+            timed=False,
+            causal=True,
+            kernel=0,
         )
 
     def denoiser(self, network: nn.Module, process: Process) -> SequentialDenoiser | CategoricalDenoiser:

@@ -51,7 +51,7 @@ class NCIData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
-        pieces: int = 300,
+        pieces: int = 100,
         min_count: int = 10,
         properties: Properties = (),
         bucket: bool = True,
@@ -79,7 +79,8 @@ class MOSESData(GraphData):
     Its test set of 176,074 like molecules is held out; validation is a part of the training set. MIT licence.
 
     Args:
-        count: how many of the training molecules, in their order; all 1.58 million, which take about eight minutes to
+        count: how many of the training molecules, taken evenly from the whole file (its first 200,000 alone are at an
+            FCD of 3.3 from the test set, where others have 0.6); all 1.58 million, which take about eight minutes to
             read, when None. With ``max_heavy_atoms``, so many that are small enough.
         heldout_count: how many of the test molecules, likewise.
         max_heavy_atoms: larger molecules are passed over.
@@ -100,7 +101,7 @@ class MOSESData(GraphData):
         rules: MoleculeRules = UNIQUE,
         representation: Representation = "graph",
         form: GraphForm = GraphForm(),  # noqa: B008 (frozen)
-        pieces: int = 300,
+        pieces: int = 100,
         min_count: int = 1,
         properties: Properties = (),
         bucket: bool = True,
@@ -117,10 +118,12 @@ class MOSESData(GraphData):
         self.count, self.heldout_count, self.max_heavy_atoms = count, heldout_count, max_heavy_atoms
 
     def source(self) -> Iterator[str]:
-        return moses_smiles("train", self.count, self.max_heavy_atoms)
+        return moses_smiles("train", self.count, self.max_heavy_atoms, spread=True)
 
     def own_source(self, part: str) -> Iterator[str] | None:
-        return moses_smiles("test", self.heldout_count, self.max_heavy_atoms) if part == "heldout" else None
+        if part != "heldout":
+            return None
+        return moses_smiles("test", self.heldout_count, self.max_heavy_atoms, spread=True)
 
 
 class FragmentData(SpaceData):

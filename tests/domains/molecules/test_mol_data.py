@@ -214,13 +214,21 @@ def test_nci_is_built_in():
     assert to_config(from_config(to_config(data), GraphData)) == to_config(data)
 
 
-def test_moses_is_read_in_its_order():
+def test_moses_is_read_from_all_over_the_file():
     needs_moses()
     data = MOSESData(count=300, heldout_count=100, validation=0.1, batch_size=32)
-    assert data.facts.atoms[:3] == ("C", "O", "N")
+    assert data.facts.atoms[:3] == ("C", "N", "O")
     assert len(data.train_dataset()) == 270
     assert len(data.heldout_dataset()) == 100
     assert not data.reports["molecules"].refused
+    spread = list(moses_smiles("train", 1000, spread=True))
+    assert len(spread) == 1000
+    assert len(set(spread)) == 1000
+    every = list(moses_smiles("test"))
+    few = list(moses_smiles("test", 7, spread=True))
+    places = [every.index(text) for text in few]
+    assert places == [-(-(k + 1) * len(every) // 7) - 1 for k in range(7)]
+    assert list(moses_smiles("test", len(every) + 5, spread=True)) == every
     assert next(moses_smiles("train")) == "CCCS(=O)c1ccc2[nH]c(=NC(=O)OC)[nH]c2c1"
     expected = dict(zip(("none", "single", "double", "triple"), (0.89, 0.08, 0.03, 0)))
     for name, value in zip(data.facts.bonds, data.facts.bond_marginals):
