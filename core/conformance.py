@@ -30,7 +30,6 @@ from ornstein.core.adapter import DomainAdapter
 from ornstein.core.config import class_path, from_config, to_config
 from ornstein.core.registry import load_domain
 from ornstein.core.samplers import ControlledSampler
-from ornstein.core.samplers.sequential import SequentialSampler
 
 __all__ = ["EXAMPLES", "instances"]
 
@@ -85,7 +84,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
     **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
     **dict.fromkeys((core.MeasuredReplacement, core.ScoreMRI), ()),
     ControlledSampler: (),
-    SequentialSampler: (),  # takes denoisers of its own alone, and as many evaluations as states have positions
+    core.SequentialSampler: (),  # takes denoisers of its own alone, and as many evaluations as states have positions
 }
 """Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
 

@@ -8,6 +8,7 @@ from .matrices import DiscretisedGaussianChain, MatrixChain
 from .objectives import CategoricalBound, TokenCrossEntropy
 from .posteriors import CategoricalPosterior, MaskedPosterior, ScorePosterior
 from .rates import RateChain
+from .sequential import SequentialBound, SequentialDenoiser, SequentialPosterior
 
 __all__ = [
     "AbsorbingChain",
@@ -25,6 +26,9 @@ __all__ = [
     "MatrixChain",
     "RateChain",
     "ScorePosterior",
+    "SequentialBound",
+    "SequentialDenoiser",
+    "SequentialPosterior",
     "TokenCrossEntropy",
     "UniformChain",
 ]

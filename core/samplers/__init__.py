@@ -24,6 +24,7 @@ from .restart import Restart, RestartInterval
 from .runge_kutta import RungeKutta, Tableau
 from .sa_solver import SASolver
 from .sde import EulerMaruyama
+from .sequential import SequentialSampler
 from .singlestep import DPMSolverSinglestep
 from .unipc import UniPC
 from .unmasking import (
@@ -75,6 +76,7 @@ __all__ = [
     "SASolver",
     "SampleStep",
     "Sampler",
+    "SequentialSampler",
     "StateConstraint",
     "SureFirst",
     "Tableau",

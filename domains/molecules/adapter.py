@@ -16,13 +16,13 @@ from ornstein.core import (
     Sampler,
     SeededNoise,
     SizeDistribution,
+    StateConstraint,
     complete,
     size_batches,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.config import near
 from ornstein.core.optional import need
-from ornstein.core.samplers import StateConstraint
 from ornstein.core.training.seeds import derive_seed, seeded
 from ornstein.domains.molecules.drawn import Generated
 from ornstein.domains.molecules.representations import Drawn, representation_of

@@ -17,10 +17,9 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
-from ornstein.core import Denoiser, Objective, Process, Sampler
+from ornstein.core import Denoiser, Objective, Process, Sampler, StateConstraint
 from ornstein.core.adapter import Example
 from ornstein.core.config import near, resolve_class
-from ornstein.core.samplers import StateConstraint
 
 __all__ = ["REPRESENTATIONS", "Drawn", "Representation", "representation_of"]
 

@@ -20,16 +20,17 @@ from ornstein.core import (
     Objective,
     PowerSchedule,
     Process,
+    SequentialBound,
+    SequentialDenoiser,
+    SequentialSampler,
     StratifiedTimes,
     TokenCrossEntropy,
     Unmasking,
 )
 from ornstein.core.adapter import Example
-from ornstein.core.chains.sequential import SequentialBound, SequentialDenoiser
 from ornstein.core.nn import TokenTransformer
 from ornstein.core.optional import need
 from ornstein.core.samplers.categorical import CategoricalSampler
-from ornstein.core.samplers.sequential import SequentialSampler
 from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.data import SelfiesFacts
 from ornstein.domains.molecules.derivation import DerivationReader

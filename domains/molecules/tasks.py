@@ -10,10 +10,10 @@ from ornstein.core import (
     CategoricalClassifierGuidance,
     ClassifierFreeGuidance,
     SizeDistribution,
+    StateConstraint,
     perturb_and_reverse,
 )
 from ornstein.core.optional import need
-from ornstein.core.samplers import StateConstraint
 from ornstein.core.schedules import require
 from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.molecules.adapter import MoleculeModel, fresh

@@ -5,10 +5,9 @@ import pytest
 import torch
 from molecule_models import SMILES
 
-from ornstein.core import ClassifierFreeGuidance, PowerSchedule, UniformChain, conformance
+from ornstein.core import ClassifierFreeGuidance, PowerSchedule, SequentialSampler, UniformChain, conformance
 from ornstein.core.config import from_config, to_config
 from ornstein.core.nn import TokenTransformer
-from ornstein.core.samplers.sequential import SequentialSampler
 from ornstein.domains.molecules.data import MoleculeData, SelfiesFacts
 from ornstein.domains.molecules.derivation import DerivationReader
 from ornstein.domains.molecules.diffusion import MoleculeDiffusion
