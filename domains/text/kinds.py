@@ -28,11 +28,11 @@ from ornstein.core import (
     Objective,
     PartlyGiven,
     PowerSchedule,
+    PowerTime,
     Process,
     Sampler,
     SqrtSchedule,
     UniformChain,
-    UniformLogSNR,
     Unmasking,
 )
 from ornstein.core.config import near
@@ -44,7 +44,7 @@ Kind = Literal["masked", "uniform", "score", "embedding"]
 KINDS: tuple[str, ...] = get_args(Kind)
 # Which tokens there are is decided at low signal, where the steps are; much fresh noise takes back what was decided
 # early. 20 such steps write as fluently as 200 of DDPM, the ODE's 20 do not (benchmarks/text_steps.py).
-EMBEDDING_SAMPLER = DPMSolver(20, eta=4.0, grid=UniformLogSNR(-5.0, 0.0))
+EMBEDDING_SAMPLER = DPMSolver(20, eta=6.0, grid=PowerTime(0.4, start=-5.0))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ornstein.core import AbsorbingChain, EnumeratedDenoiser, PowerSchedule, TokenBound
+from ornstein.core import AbsorbingChain, DPMSolver, EnumeratedDenoiser, PowerSchedule, TokenBound
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.nn import TokenTransformer
 from ornstein.domains.text import AutoregressiveText, CharacterTokenizer, Pad, TextData, TextDiffusion, WordTokenizer
@@ -106,7 +106,9 @@ def test_editing_keeps_more_of_a_text_the_less_it_is_noised(kind):
     model, texts = small(kind), ["abcabcab", "cc bb aa"] * 8
 
     def kept(strength):
-        found = model.edit(texts, strength, seed=0)
+        # An untrained network makes of fresh noise what it likes, so that embeddings go without.
+        sampler = DPMSolver(20) if kind == "embedding" else None
+        found = model.edit(texts, strength, sampler=sampler, seed=0)
         return np.mean([a == b for one, other in zip(found, texts, strict=True) for a, b in zip(one, other)])
 
     assert kept(0.05) > kept(1.0)
