@@ -60,7 +60,7 @@ def scaffolds(model: MoleculeDiffusion, num: int, seed: int) -> dict[str, float]
     kept, distinct, valid = 0, 0, 0
     for text in SCAFFOLDS:
         drawn = model.decorate(text, num // len(SCAFFOLDS), seed=seed)
-        scaffold = Chem.MolFromSmarts(text.replace("*", "[*]").replace("[nH]", "n"))
+        scaffold = Chem.DeleteSubstructs(Chem.MolFromSmiles(text), Chem.MolFromSmarts("[#0]"))
         kept += sum(mol.HasSubstructMatch(scaffold) for mol in drawn.valid)
         valid += len(drawn.valid)
         distinct += len({smiles for smiles in drawn.smiles if smiles})

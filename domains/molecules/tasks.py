@@ -26,7 +26,7 @@ from ornstein.domains.molecules.scaffolds import KnownPart, held_places, known_p
 
 __all__ = ["MoleculeTasks"]
 
-AGAIN = 4  # times that a molecule is drawn anew in which RDKit does not see what was given
+AGAIN = 16  # times that a molecule is drawn anew in which RDKit does not see what was given
 
 
 class MoleculeTasks(MoleculeModel):
@@ -91,7 +91,7 @@ class MoleculeTasks(MoleculeModel):
 
         Its atoms come first. New ones are bonded to those that dummy atoms of the scaffold point at, or to any that has
         room; stereo is left out. A molecule whose new rings hide the scaffold from RDKit's perception of aromaticity,
-        so that a search for it would not find it, is drawn anew, a few times at most.
+        so that a search for it would not find it, is drawn anew; one that hides it each of 16 times counts as invalid.
 
         Args:
             scaffold: an RDKit molecule or SMILES, such as ``"c1ccc([*:1])nc1"``.
@@ -271,5 +271,7 @@ class MoleculeTasks(MoleculeModel):
 
             for turn in range(AGAIN):
                 drawn = [one if part.seen_in(one.mol) else again(row, turn) for row, one in enumerate(drawn)]
+            hidden = "its rings hide what was given"
+            drawn = [one if part.seen_in(one.mol) else Drawn(one.raw, None, hidden) for one in drawn]
         told = {name: value.numpy() for name, value in asked.items()}
         return Generated(tuple(drawn), seed, first, told or None)
