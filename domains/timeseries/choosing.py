@@ -23,6 +23,9 @@ CANDIDATES: tuple[Sampler, ...] = tuple(
 )
 """Solvers of 5 to 15 steps, the cheaper first."""
 
+REFERENCE = UniPC(30, grid=GRID)
+"""Whose deviations the candidates' are compared with: a CRPS within 1 % of the best allows for 15 % too much spread."""
+
 WINDOWS = 64
 
 
@@ -33,15 +36,18 @@ def choose_sampler(
     *,
     n: int = 32,
     tolerance: float = 0.01,
+    spread: float = 0.03,
 ) -> tuple[Sampler, list[float]]:
-    """The first of the candidates whose CRPS is within ``tolerance`` of the best one's, and the CRPS of each.
+    """The first of the candidates that draws as well as the best and as widely as finer steps, and the CRPS of each.
 
     Args:
         model: fitted.
         batch: windows with targets, which are drawn and compared; of more than 64 some are taken, evenly.
         candidates: the cheaper first.
         n: samples of each window.
-        tolerance: part of the least CRPS.
+        tolerance: by how much of the least CRPS a candidate's may lie above it.
+        spread: how far a candidate's deviations may be from `REFERENCE`'s, as the mean difference of logarithms; of
+            those within ``tolerance`` the nearest is taken if none is.
 
     Raises:
         ValueError: no candidates, or no targets.
@@ -52,10 +58,16 @@ def choose_sampler(
     require(bool(part["target"].any()), "batch", "no targets", "windows with targets, to compare with")
     series = series_of(part, part["observed"] & ~part["target"])
     truth, mask = part["values"].numpy(), part["target"].numpy()
-    scores = []
-    for sampler in candidates:
+
+    def drawn(sampler: Sampler) -> tuple[float, np.ndarray]:
+        """The CRPS, and the logarithms of the targets' deviations."""
         with model.evaluating(), torch.no_grad():
-            found = model.completion(sampler=sampler)(series, n)
-        scores.append(float(crps(np.stack(found, 1), truth, mask)))
-    chosen = next(i for i, score in enumerate(scores) if score <= (1 + tolerance) * min(scores))
-    return candidates[chosen], scores
+            found = np.stack(model.completion(sampler=sampler)(series, n), 1)
+        return float(crps(found, truth, mask)), np.log(found.std(0)[mask].clip(1e-12))
+
+    scores, deviations = zip(*map(drawn, candidates))
+    reference = drawn(REFERENCE)[1]
+    good = [i for i, score in enumerate(scores) if score <= (1 + tolerance) * min(scores)]
+    off = {i: abs(float((deviations[i] - reference).mean())) for i in good}
+    chosen = next((i for i in good if off[i] <= spread), min(good, key=lambda i: off[i]))
+    return candidates[chosen], list(scores)

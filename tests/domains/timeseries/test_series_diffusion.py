@@ -269,7 +269,9 @@ def test_the_sampler_is_chosen_on_what_is_kept_back():
     kept = SeriesData(data, length=12, heldout=0, targets="random").validation_dataset().all()
     chosen, scores = choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(8)], n=16, tolerance=0.0)
     assert chosen == [DPMSolver(1), DPMSolver(8)][int(np.argmin(scores))]
-    assert choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(8)], n=16, tolerance=10.0)[0] == DPMSolver(1)
+    told = {"n": 16, "tolerance": 10.0}
+    assert choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(8)], spread=10.0, **told)[0] == DPMSolver(1)
+    assert choose_sampler(fitted, kept, [DPMSolver(1), DPMSolver(12)], **told)[0] == DPMSolver(12)
     with pytest.raises(ValueError, match="no targets"):
         choose_sampler(fitted, {**kept, "target": kept["target"] & False})
 
