@@ -36,7 +36,7 @@ def choose_sampler(
     *,
     n: int = 32,
     tolerance: float = 0.01,
-    spread: float = 0.03,
+    spread: float = 0.01,
 ) -> tuple[Sampler, list[float]]:
     """The first of the candidates that draws as well as the best and as widely as finer steps, and the CRPS of each.
 
