@@ -21,7 +21,7 @@ from ornstein.core import (
     Weighting,
     conformance,
 )
-from ornstein.core.conformance import instances
+from ornstein.core.conformance import EXAMPLES, instances
 
 pytest_generate_tests = conformance.pytest_generate_tests
 globals().update(
@@ -58,8 +58,9 @@ def test_suites_find_every_public_class() -> None:
             for value in vars(ornstein.core).values()
             if isinstance(value, type) and issubclass(value, base) and not getattr(value, "__abstractmethods__", None)
         }
-        # Some samplers are made for one measurement or classifier, and tested with one.
+        # Some samplers are made for one measurement, classifier or denoiser, and tested with one.
         given = {cls for cls in public if {"measurement", "classifier"} & {*getattr(cls, "__dataclass_fields__", ())}}
+        given |= {cls for cls in public if EXAMPLES.get(cls) == ()}
         assert public - given == {type(one) for one in instances(base)}
 
 
