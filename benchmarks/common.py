@@ -13,6 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 RESULTS = Path(__file__).parent / "results"
+TRAINING = {
+    "optimizer": "muon",
+    "schedule": "linear",
+    "betas": (0.9, 0.98),
+    "sample_every": 0,
+    "validate_every": 10**9,
+    "checkpoint_every": 10**9,
+    "log_every_n_steps": 200,
+}
+"""Options of ``fit`` for runs whose time is measured: nothing is drawn, validated or saved on the way."""
 
 
 class Ratio(NamedTuple):

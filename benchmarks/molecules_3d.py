@@ -27,19 +27,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import parser, record, set_threads
+from common import TRAINING, parser, record, set_threads
 
-OPTIONS = {
-    "optimizer": "muon",
-    "lr": 0.01,
-    "schedule": "linear",
-    "warmup": 100,
-    "betas": (0.9, 0.98),
-    "sample_every": 0,
-    "validate_every": 10**9,
-    "checkpoint_every": 10**9,
-    "log_every_n_steps": 200,
-}
+OPTIONS = TRAINING | {"lr": 0.01, "warmup": 100}
 CALIBRATION = 12
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, parser, record, set_threads
+from common import RESULTS, TRAINING, parser, record, set_threads
 from torch import nn
 
 from ornstein.core.training import EMA
@@ -45,19 +45,7 @@ from ornstein.domains.molecules.moses import moses_smiles
 
 CALIBRATION, DRAWN = 20, 2000
 PEER_VUN, PEER_FCD, PEER_MS, REAL_FCD = 0.259, 4.58, 439.0, 0.63
-OPTIONS = {
-    "optimizer": "muon",
-    "lr": 0.01,
-    "schedule": "linear",
-    "warmup": 30,
-    "betas": (0.9, 0.98),
-    "sample_every": 0,
-    "validate_every": 10**9,
-    "checkpoint_every": 10**9,
-    "log_every_n_steps": 200,
-    "accelerator": "cpu",
-    "precision": "bf16-mixed",
-}
+OPTIONS = TRAINING | {"lr": 0.01, "warmup": 30, "accelerator": "cpu", "precision": "bf16-mixed"}
 
 
 class Characters(nn.Module):

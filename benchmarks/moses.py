@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import parser, peak_growth, record, set_threads
+from common import TRAINING, parser, peak_growth, record, set_threads
 
 from ornstein.core.training import EMA
 from ornstein.domains.molecules import MoleculeDiffusion, MOSESData
@@ -29,16 +29,6 @@ from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.network import GraphTransformer
 
 CALIBRATION = 30
-TRAINING = {
-    "optimizer": "muon",
-    "schedule": "linear",
-    "warmup": 100,
-    "betas": (0.9, 0.98),
-    "sample_every": 0,
-    "validate_every": 10**9,
-    "checkpoint_every": 10**9,
-    "log_every_n_steps": 200,
-}
 BARS = {
     "validity": 0.995,
     "validity_unconstrained": 0.7,
@@ -72,6 +62,7 @@ def train(data: MOSESData, given: Any, steps: int, folder: Path) -> tuple[Molecu
         max_steps=steps,
         seed=given.seed,
         lr=given.lr,
+        warmup=100,
         ema=EMA(min(0.999, 1 - 10 / max(steps, 20))),
         accelerator="gpu" if given.device == "cuda" else "cpu",
         precision="bf16-mixed" if given.device == "cuda" else "32-true",

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import parser, record, set_threads
+from common import TRAINING, parser, record, set_threads
 
 from ornstein.core import StratifiedTimes, TokenBound, TokenCrossEntropy
 from ornstein.core.nn import TokenTransformer
@@ -28,19 +28,7 @@ from ornstein.domains.text import AutoregressiveText, ShakespeareData, TextDiffu
 
 LENGTH, BATCH, CALIBRATION = 128, 16, 30
 SIZE = {"width": 192, "depth": 2, "head_width": 32, "timed": False}
-OPTIONS = {
-    "precision": "bf16-mixed",
-    "optimizer": "muon",
-    "lr": 0.006,
-    "schedule": "linear",
-    "warmup": 50,
-    "betas": (0.9, 0.98),
-    "sample_every": 0,
-    "validate_every": 10**9,
-    "checkpoint_every": 10**9,
-    "log_every_n_steps": 200,
-    "accelerator": "cpu",
-}
+OPTIONS = TRAINING | {"lr": 0.006, "warmup": 50, "accelerator": "cpu", "precision": "bf16-mixed"}
 
 
 def train(model, data: ShakespeareData, steps: int, folder: Path, seed: int) -> float:

@@ -92,8 +92,8 @@ class Generated(Sequence[Any]):
         return found
 
     @classmethod
-    def of_texts(cls, texts: Sequence[str]) -> "Generated":
-        """What `texts` wrote, without seed."""
+    def of_texts(cls, texts: Sequence[str], nothing: str = NOTHING) -> "Generated":
+        """What `texts` wrote, without seed; ``nothing`` is the reason given where a text is empty or cannot be read."""
         Chem = need("rdkit.Chem", to="read SMILES", extra="molecules")
         rules = Chem.SmilesParserParams()
         rules.sanitize = rules.removeHs = False
@@ -101,7 +101,7 @@ class Generated(Sequence[Any]):
         for text in texts:
             raw = Chem.MolFromSmiles(text, rules) if text else None
             if raw is None:
-                drawn.append(Drawn(None, None, NOTHING))
+                drawn.append(Drawn(None, None, nothing))
                 continue
             raw.UpdatePropertyCache(strict=False)
             checked = sanitise(raw)

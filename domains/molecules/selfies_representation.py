@@ -29,16 +29,13 @@ from ornstein.core import (
 )
 from ornstein.core.adapter import Example
 from ornstein.core.nn import TokenTransformer
-from ornstein.core.optional import need
 from ornstein.core.samplers.categorical import CategoricalSampler
-from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.data import SelfiesFacts
 from ornstein.domains.molecules.derivation import DerivationReader
+from ornstein.domains.molecules.drawn import Generated
 from ornstein.domains.molecules.representations import Drawn, Representation
 
 __all__ = ["AnyOrderSelfies", "SelfiesRepresentation"]
-
-NOTHING = "no atoms"
 
 
 class SelfiesRepresentation(Representation):
@@ -118,19 +115,8 @@ class SelfiesRepresentation(Representation):
         return torch.arange(width, device=sizes.device) < sizes[:, None]
 
     def decode(self, state: Any, sizes: Tensor) -> list[Drawn]:
-        Chem = need("rdkit.Chem", to="build molecules", extra="molecules")
-        rules = Chem.SmilesParserParams()
-        rules.sanitize = rules.removeHs = False
-        drawn = []
-        for text in self.facts.vocabulary.decode_batch(state + 1, self.mask(sizes, state.shape[1])):
-            raw = Chem.MolFromSmiles(text, rules) if text else None
-            if raw is None:
-                drawn.append(Drawn(None, None, NOTHING))
-                continue
-            raw.UpdatePropertyCache(strict=False)
-            checked = sanitise(raw)
-            drawn.append(Drawn(raw, checked.mol, checked.reason))
-        return drawn
+        texts = self.facts.vocabulary.decode_batch(state + 1, self.mask(sizes, state.shape[1]))
+        return list(Generated.of_texts(texts, nothing="no atoms").drawn)
 
     def example_batch(self, num: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(0)

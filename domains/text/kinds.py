@@ -43,7 +43,7 @@ __all__ = ["KINDS", "Kind", "Parts", "parts_of"]
 Kind = Literal["masked", "uniform", "score", "embedding"]
 KINDS: tuple[str, ...] = get_args(Kind)
 # Which tokens there are is decided at low signal, where the steps are; much fresh noise takes back what was decided
-# early. 20 such steps write as fluently as 200 of DDPM, the ODE's 20 do not (benchmarks/text_steps.py).
+# early. 20 such steps write as fluently as 200 of DDPM, and few of the ODE do not (benchmarks/text_steps.py).
 EMBEDDING_SAMPLER = DPMSolver(20, eta=6.0, grid=PowerTime(0.4, start=-5.0))
 
 
