@@ -5,6 +5,8 @@ A module of its own, since pytest loads it in every run and must not import torc
 
 import pytest
 
+pytest.register_assert_rewrite("ornstein.core.conformance_adapters")  # which pytest does not collect, but imports
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("ornstein", "ornstein's conformance suites")

@@ -14,100 +14,41 @@ tuple with the values of ``preview_condition`` where there are any.
 
 import copy
 import dataclasses
-import inspect
 import json
-import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, get_args
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import ornstein.core as core
-from ornstein.core.adapter import DomainAdapter
-from ornstein.core.config import class_path, from_config, to_config
+from ornstein.core.config import from_config, to_config
+from ornstein.core.conformance_adapters import (
+    adapter,
+    test_adapter_encodes_what_it_decoded,
+    test_adapter_is_rebuilt_from_its_configuration,
+    test_adapter_packs_and_unpacks,
+    test_adapter_refuses_no_steps_and_no_samples,
+    test_adapter_samples_do_not_depend_on_the_batch,
+    test_adapter_saves_and_loads,
+)
+from ornstein.core.conformance_examples import EXAMPLES, instances
 from ornstein.core.registry import load_domain
-from ornstein.core.samplers import ControlledSampler
 
-__all__ = ["EXAMPLES", "instances"]
+__all__ = [
+    "EXAMPLES",
+    "adapter",
+    "instances",
+    "test_adapter_encodes_what_it_decoded",
+    "test_adapter_is_rebuilt_from_its_configuration",
+    "test_adapter_packs_and_unpacks",
+    "test_adapter_refuses_no_steps_and_no_samples",
+    "test_adapter_samples_do_not_depend_on_the_batch",
+    "test_adapter_saves_and_loads",
+]
 
 T = TypeVar("T")
-
-EXAMPLES: dict[type, tuple[Any, ...]] = {
-    core.CosineSchedule: (core.CosineSchedule(), core.CosineSchedule(s=0.0)),
-    core.SigmoidSchedule: (core.SigmoidSchedule(), core.SigmoidSchedule(0.0, 3.0, 0.3), core.SigmoidSchedule(tau=0.1)),
-    core.TableSchedule: (
-        core.TableSchedule.linear(),
-        core.TableSchedule.scaled_linear(),
-        core.TableSchedule((0.1, 0.2, 0.5, 1.0)),
-    ),
-    core.ShiftedSchedule: (
-        core.ShiftedSchedule(core.VPSchedule(), 3.0),
-        core.ShiftedSchedule(core.SubVPSchedule(), 3.0),
-        core.ShiftedSchedule(core.VESchedule(), 3.0),
-        core.ShiftedSchedule(core.FlowSchedule(), 3.0),
-        core.ShiftedSchedule(core.SigmoidSchedule(), 0.5),
-    ),
-    core.ZeroTerminalSNR: (
-        core.ZeroTerminalSNR(core.VPSchedule()),
-        core.ZeroTerminalSNR(core.TableSchedule.linear()),
-        core.ZeroTerminalSNR(core.SigmoidSchedule()),
-    ),
-    core.PowerTime: (core.PowerTime(), core.PowerTime(2.0, core.VPSchedule(), None)),
-    core.GridBelow: (core.GridBelow(0.5), core.GridBelow(0.9, core.UniformTime())),
-    core.Times: (core.Times((1.0, 0.7, 0.2, 0.0)),),
-    core.UniformWeighting: tuple(core.UniformWeighting(of, 0.5) for of in get_args(core.Prediction)),
-    core.DDIM: (core.DDIM(), core.DDIM(eta=0.5), core.DDIM(variance="optimal")),
-    core.DDPM: (core.DDPM(), core.DDPM(variance="large"), core.DDPM(variance="optimal")),
-    core.DPMSolver: tuple(core.DPMSolver(order=order, eta=eta) for order in (1, 2, 3) for eta in (0.0, 1.0)),
-    core.RungeKutta: (core.RungeKutta(), core.RungeKutta(method="dpm2", form="noise")),
-    core.PredictorCorrector: tuple(
-        core.PredictorCorrector(predictor=name) for name in ("reverse_diffusion", "euler", "none")
-    ),
-    core.ImportanceTimes: (core.ImportanceTimes(bins=7, history=2),),
-    core.UniPC: tuple(core.UniPC(order=order, predicts=of) for order in (1, 2, 3) for of in ("mean", "eps")),
-    core.DEIS: tuple(core.DEIS(order=order) for order in (1, 2, 3, 4)),
-    core.PNDM: (core.PNDM(), core.PNDM(order=2)),
-    core.SASolver: (core.SASolver(), core.SASolver(tau=0.0)),
-    # Samplers that are given a measurement or a classifier have tests of their own, with one.
-    core.ProductSampler: (
-        core.ProductSampler(samplers={"a": core.DDPM(), "b": core.DDIM()}),
-        core.ProductSampler(samplers={"a": core.DDIM(), "b": core.DPMSolver()}),
-    ),
-    core.GeodesicODE: (core.GeodesicODE(), core.GeodesicODE(method="euler")),
-    core.GeodesicRandomWalk: (core.GeodesicRandomWalk(), core.GeodesicRandomWalk(corrections=2)),
-    core.TauLeaping: (core.TauLeaping(), core.TauLeaping(corrections=2)),
-    core.Remasking: (core.Remasking(), core.Remasking(confidence=True, eta=0.5), core.Remasking(held=3)),
-    core.Unmasking: (core.Unmasking(), core.Unmasking(positions=core.Blockwise(2, core.MarginFirst()))),
-    **dict.fromkeys((core.DPS, core.DDRM, core.DDNMPlus, core.RePaint, core.Replacement, core.TDS), ()),
-    **dict.fromkeys((core.MeasuredReplacement, core.ScoreMRI), ()),
-    ControlledSampler: (),
-    core.SequentialSampler: (),  # takes denoisers of its own alone, and as many evaluations as states have positions
-}
-"""Instances to test of classes that cannot be made without arguments, or of which one is not enough."""
-
-
-def _concrete(base: type[Any]) -> Iterator[type[Any]]:
-    for cls in base.__subclasses__():
-        if not inspect.isabstract(cls) and not cls.__name__.startswith("_"):
-            yield cls
-        yield from _concrete(cls)
-
-
-def instances(base: type[T]) -> list[T]:
-    """The instances of every imported, concrete subclass of ``base`` of ornstein and the registered domains."""
-    found: list[T] = []
-    for cls in sorted(set(_concrete(base)), key=class_path):
-        try:
-            # Classes that nobody can name in a configuration are somebody's test doubles.
-            from_config({"class_path": class_path(cls), "init_args": {"no such argument": 0}})
-        except ValueError as error:
-            if "refused" in str(error) or "there is no module" in str(error):
-                continue
-        found += EXAMPLES[cls] if cls in EXAMPLES else [cls()]
-    return found
 
 
 def _name(instance: Any) -> str:
@@ -443,104 +384,3 @@ def test_sampler_of_other_states_is_stochastic_if_it_says_so(subject: core.Sampl
     x = subject.sample(denoiser, shape(40), seed=9) if not issubclass(core.AbsorbingChain, subject.moves) else None
     runs = [sampler.sample(denoiser, shape(40), x=x, seed=seed) for seed in (0, 1)]
     assert _equal(*runs) != sampler.stochastic
-
-
-# Adapters.
-
-
-@pytest.fixture(scope="module")
-def adapter(request: pytest.FixtureRequest) -> DomainAdapter:
-    """The adapter that ``--adapter`` names."""
-    name = request.config.getoption("--adapter", default=None)
-    if name is None:
-        pytest.skip("no adapter asked for: give --adapter NAME")
-    arguments = json.loads(request.config.getoption("--adapter-args") or "{}")
-    torch.manual_seed(0)
-    built = from_config({"class_path": class_path(load_domain(name)), "init_args": arguments}, DomainAdapter)
-    return built.eval()
-
-
-def _states(adapter: DomainAdapter, num: int) -> Any:
-    condition = adapter.prepare_condition(num, **adapter.preview_condition(num))
-    shape = adapter.state_shape(num, condition)
-    generator = torch.Generator().manual_seed(1)
-    if isinstance(shape, dict):
-        return {name: torch.randn(part, generator=generator) for name, part in shape.items()}
-    return torch.randn(shape, generator=generator)
-
-
-def _draw(adapter: DomainAdapter, num: int, **options: Any) -> dict[str, np.ndarray]:
-    sampler = dataclasses.replace(adapter.sampler, steps=2)
-    conditions = adapter.prepare_condition(5, **adapter.preview_condition(5))
-    first = options.get("first", 0)
-    part = {name: value[first : first + num] for name, value in conditions.items()}
-    return adapter.pack(adapter.sample(num, sampler=sampler, seed=5, **options, **part))  # type: ignore[arg-type]
-
-
-def _assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray], atol: float = 1e-4) -> None:
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        assert value.shape == b[name].shape
-        if not np.issubdtype(value.dtype, np.number):  # such as strings, as wide as the longest of their batch
-            assert (value == b[name]).all()
-            continue
-        assert value.dtype == b[name].dtype
-        # Integers (levels of grey) may round either way.
-        slack = atol if np.issubdtype(value.dtype, np.floating) else 1
-        np.testing.assert_allclose(value.astype(float), b[name].astype(float), rtol=1e-4, atol=slack)
-
-
-def test_adapter_is_rebuilt_from_its_configuration(adapter: DomainAdapter) -> None:
-    config = to_config(adapter)
-    rebuilt = from_config(json.loads(json.dumps(config)), DomainAdapter)
-    assert to_config(rebuilt) == config
-    shapes = [{name: value.shape for name, value in one.state_dict().items()} for one in (adapter, rebuilt)]
-    assert shapes[0] == shapes[1]
-
-
-def test_adapter_encodes_what_it_decoded(adapter: DomainAdapter) -> None:
-    example_batch = getattr(adapter, "example_batch", None)
-    if callable(example_batch):
-        batch = example_batch(3)
-    else:
-        objects, conditions = adapter.decode(_states(adapter, 3)), adapter.preview_condition(3)
-        batch = (objects, *conditions.values()) if conditions else objects
-    example = adapter.encode(batch)
-    decoded = adapter.decode(example.state)
-    if not callable(example_batch):
-        _assert_same(adapter.pack(objects), adapter.pack(decoded))
-    tensors = example.state.values() if isinstance(example.state, dict) else [example.state]
-    assert all(len(tensor) == 3 for tensor in (*tensors, *example.condition.values()))
-    loss = adapter.objective(adapter.denoiser, example.state, mask=example.mask, **example.condition)
-    assert loss.shape == (3,)
-    assert loss.isfinite().all()
-
-
-def test_adapter_samples_do_not_depend_on_the_batch(adapter: DomainAdapter) -> None:
-    together = _draw(adapter, 5)
-    _assert_same(together, _draw(adapter, 5, batch_size=1))
-    _assert_same({name: value[3:] for name, value in together.items()}, _draw(adapter, 2, first=3))
-    assert any(np.any(value[0] != value[1]) for value in together.values())
-
-
-def test_adapter_packs_and_unpacks(adapter: DomainAdapter) -> None:
-    packed = _draw(adapter, 2)
-    _assert_same(packed, adapter.pack(adapter.unpack(packed)), atol=0)
-
-
-def test_adapter_saves_and_loads(adapter: DomainAdapter) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        adapter.save_pretrained(folder)
-        loaded = DomainAdapter.from_pretrained(folder)
-    assert type(loaded) is type(adapter)
-    assert to_config(loaded) == to_config(adapter)
-    for name, value in adapter.state_dict().items():
-        assert torch.equal(value.cpu(), loaded.state_dict()[name]), name
-    _assert_same(_draw(adapter, 2), _draw(loaded, 2), atol=1e-6)
-
-
-def test_adapter_refuses_no_steps_and_no_samples(adapter: DomainAdapter) -> None:
-    with pytest.raises(ValueError, match="steps"):
-        dataclasses.replace(adapter.sampler, steps=0)
-    with pytest.raises(ValueError, match="num"):
-        adapter.sample(0)
