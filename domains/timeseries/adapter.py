@@ -18,10 +18,10 @@ from ornstein.core import (
     LogNormalTimes,
     NetworkDenoiser,
     Objective,
-    PowerTime,
     Prediction,
     Sampler,
     SharedEncoding,
+    UniformLogSNR,
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.training.seeds import derive_seed, seeded
@@ -32,8 +32,9 @@ from ornstein.domains.timeseries.windows import Rows
 
 __all__ = ["GRID", "SeriesModel", "default_objective"]
 
-GRID = PowerTime(2.5, start=-8.0)
-"""Times of few steps; what more noise than log-SNR -8 would tell, the network's guess tells."""
+GRID = UniformLogSNR(-8.0, 10.0)
+"""Times of few steps: evenly spaced, a solver spreads entries alike that are sharply and hardly known. What more noise
+than log-SNR -8 would tell, the network's guess tells."""
 
 WINDOWS = 8  # curves in a picture
 WIDTHS = ("calendar", "covariates", "static")
