@@ -14,7 +14,8 @@ molecules is held out. Two models are trained one after the other in ``--seconds
   molecules with a bond between heavy atoms that turns, the reference are relaxed conformers that differ by more than
   0.3 Å of ``--pool`` embeddings, and twice as many are drawn. ``coverage_ratio`` is the mean recall at 0.75 Å over that
   of as many conformers by ETKDGv3; ``tight_ratio`` the same at 0.25 Å. Uniform torsions in the same local structures
-  show what training is worth (``uniform_..``). ``clashes`` is the share of conformers that fail PoseBusters' check.
+  show what training is worth (``uniform_..``), and the first model draws positions for the same atoms and bonds
+  (``joint_..``). ``clashes`` is the share of conformers that fail PoseBusters' check.
 
 ``equivariance`` is the largest difference of the trained network's answer to turned and reflected molecules from the
 turned answer, over the largest entry. Passed: atoms 0.95, molecules 0.6, 0.05 Å for the mean and for each type, 1e-5,
@@ -153,8 +154,8 @@ def turns(smiles: str) -> bool:
     return rdMolDescriptors.CalcNumRotatableBonds(Chem.MolFromSmiles(smiles), strict=False) > 0
 
 
-def conformer_figures(model: Any, untrained: Any, references: list[Any], seed: int) -> dict[str, float]:
-    """Coverage of reference conformers by ETKDG, by uniform torsions and by the model."""
+def conformer_figures(model: Any, untrained: Any, joint: Any, references: list[Any], seed: int) -> dict[str, float]:
+    """Coverage of reference conformers by ETKDG, by uniform torsions and by both models."""
     from rdkit import Chem
     from rdkit.Chem import rdDistGeom
 
@@ -170,6 +171,7 @@ def conformer_figures(model: Any, untrained: Any, references: list[Any], seed: i
     makers = {
         "etkdg": embedded,
         "uniform": lambda mol, count: untrained.conformers(mol, count, seed=seed),
+        "joint": lambda mol, count: joint.conformers(mol, count, seed=seed),
         "": lambda mol, count: model.conformers(mol, count, seed=seed),
     }
     figures: dict[str, float] = {"reference_conformers": sum(mol.GetNumConformers() for mol in references)}
@@ -186,7 +188,8 @@ def conformer_figures(model: Any, untrained: Any, references: list[Any], seed: i
         figures[f"{label}clashes"] = 1 - report.passed["no_clash"] / report.n
     for kind in ("coverage", "tight"):
         figures[f"{kind}_ratio"] = figures[kind] / max(figures[f"etkdg_{kind}"], 1e-9)
-        figures[f"uniform_{kind}_ratio"] = figures[f"uniform_{kind}"] / max(figures[f"etkdg_{kind}"], 1e-9)
+        for name in ("uniform", "joint"):
+            figures[f"{name}_{kind}_ratio"] = figures[f"{name}_{kind}"] / max(figures[f"etkdg_{kind}"], 1e-9)
     return figures
 
 
@@ -224,7 +227,7 @@ def main() -> int:
             return MoleculeDiffusion.for_data(data, representation="space", seed=given.seed)
 
         model, steps, spent = trained(space, data, given.seconds * 5 / 6, folder / "space", given.device, given.seed)
-        model.to(given.device)
+        joint = model.to(given.device)
         figures |= {"steps": steps, "seconds": spent} | space_figures(
             model, reference.heldout, given.samples, given.seed
         )
@@ -243,10 +246,13 @@ def main() -> int:
             torsions, shapes, given.seconds / 6, folder / "torsions", given.device, given.seed
         )
         figures |= {"conformer_steps": steps, "conformer_seconds": spent}
-        known = set(shapes.facts.atoms)
-        chosen = [t for t in smiles["heldout"] if turns(t) and _symbols(t) <= known][: given.molecules]
+        known = set(shapes.facts.atoms) & set(data.facts.atoms)
+        chosen = [t for t in smiles["heldout"] if turns(t) and set(_symbols(t)) <= known]
+        chosen = [t for t in chosen if len(_symbols(t)) <= data.facts.largest][: given.molecules]
         references = [distinct(mol) for mol in ensembles(chosen, given.pool, given.seed + 1000)]
-        figures |= conformer_figures(model.to(given.device), torsions().to(given.device), references, given.seed)
+        figures |= conformer_figures(
+            model.to(given.device), torsions().to(given.device), joint.to(given.device), references, given.seed
+        )
     passed = {
         "atom_stability": figures["atom_stability"] >= 0.95,
         "molecule_stability": figures["molecule_stability"] >= 0.6,
@@ -267,10 +273,10 @@ def _smiles(mol: Any) -> str:
     return Chem.MolToSmiles(Chem.RemoveHs(mol))
 
 
-def _symbols(smiles: str) -> set[str]:
+def _symbols(smiles: str) -> list[str]:
     from rdkit import Chem
 
-    return {atom.GetSymbol() for atom in Chem.AddHs(Chem.MolFromSmiles(smiles)).GetAtoms()}
+    return [atom.GetSymbol() for atom in Chem.AddHs(Chem.MolFromSmiles(smiles)).GetAtoms()]
 
 
 if __name__ == "__main__":

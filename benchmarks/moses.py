@@ -2,9 +2,9 @@
 
 A `MoleculeDiffusion` on graphs is trained on molecules of MOSES (Polykovskiy et al. 2020, arXiv 1811.12823) for
 ``--minutes`` of ``--threads`` cores: what a step costs is measured first, on 30 steps, and the number of steps follows;
-on a GPU (``--device cuda``) minutes are those of the clock, and the network runs in bfloat16. Then ``--num`` molecules
-are drawn with the constraint on valences and as many without, and judged by MOSES' own definitions: FCD and scaffolds
-against its test set, novelty against all of its 1.58 million training molecules.
+on a GPU (``--device cuda``) minutes are those of the clock. The network is trained in bfloat16. Then ``--num``
+molecules are drawn with the constraint on valences and as many without, and judged by MOSES' own definitions: FCD and
+scaffolds against its test set, novelty against all of its 1.58 million training molecules.
 
 Figures: ``validity`` and ``validity_unconstrained`` (RDKit accepts the molecule and its SMILES), ``connected`` and
 ``connected_unconstrained`` (valid, and one piece), ``unique``, ``novel``, ``fcd``, ``scaffold``, ``filters`` and others
@@ -65,7 +65,7 @@ def train(data: MOSESData, given: Any, steps: int, folder: Path) -> tuple[Molecu
         warmup=100,
         ema=EMA(min(0.999, 1 - 10 / max(steps, 20))),
         accelerator="gpu" if given.device == "cuda" else "cpu",
-        precision="bf16-mixed" if given.device == "cuda" else "32-true",
+        precision="bf16-mixed",
         devices=1,
         **TRAINING,
     )

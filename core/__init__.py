@@ -134,7 +134,7 @@ from .masking_schedules import GeometricSchedule, PowerSchedule
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
 from .objectives import DenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
-from .partial import PartlyGiven, complete
+from .partial import PartlyGiven, PartsGiven, complete
 from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
 from .process import Gaussian, Process, State
 from .products import IndependentDenoisers, ProductNetworkDenoiser, ProductObjective, ProductPosterior, ProductProcess
@@ -362,6 +362,7 @@ __all__ = [
     "Operator",
     "Parameterisation",
     "PartlyGiven",
+    "PartsGiven",
     "PiGDM",
     "PoissonNoise",
     "PolynomialSchedule",

@@ -1,6 +1,6 @@
 """Parts of the data given: training in which a model learns to complete what is known of a sample; completing it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from .process import State
 from .samplers import Sampler
 from .schedules import require
 
-__all__ = ["PartlyGiven", "complete"]
+__all__ = ["PartlyGiven", "PartsGiven", "complete"]
 
 START = 0x53544152  # of the draws of start states: others than those that samples of the same seed start from
 
@@ -69,6 +69,57 @@ class PartlyGiven(Objective):
         inside = (place >= begin[..., None]) & (place < (begin + sizes.round())[..., None])
         given = inside.any(1) & (u[:, :1] < self.probability)
         return given & ~given.all(1, keepdim=True)
+
+
+class PartsGiven(Objective):
+    """Another objective of states of several parts, in which now and then some of the parts are given whole: not
+    noised, and not judged.
+
+    So one network learns to draw all parts together, and the others given these. UniDiffuser (Bao et al. 2023, arXiv
+    2303.06555, section 3.2) gives each part a time of its own; here a part is given, at time 0, or at the time of all.
+    The denoiser is told by the condition ``given``, a mask ``(B, N)`` of each such part by name, and asked likewise at
+    sampling (`complete`). A condition ``given`` of the data themselves is left as it is.
+
+    Args:
+        objective: the loss, of states of several parts.
+        parts: names of those that are given, all of them or none; others must be left to be drawn.
+        probability: with which a sample has them given.
+
+    Raises:
+        ValueError: for no parts, or a probability that is none; by the call, for parts that the data have not, or no
+            others.
+    """
+
+    def __init__(self, objective: Objective, parts: Sequence[str], probability: float = 0.25) -> None:
+        super().__init__()
+        require(0 < probability <= 1, "probability", probability, "in (0, 1]")
+        require(not isinstance(parts, str) and len(parts) > 0, "parts", parts, "names of parts, at least one")
+        self.objective = objective
+        self.parts = tuple(parts)
+        self.probability = probability
+
+    def forward(
+        self,
+        denoiser: Denoiser[Any],
+        x0: Mapping[str, Tensor],
+        *,
+        mask: Any = None,
+        generator: torch.Generator | None = None,
+        **condition: Any,
+    ) -> Float[Tensor, "batch"]:
+        if condition.get("given") is None:
+            condition["given"] = self.draw(x0, generator)
+        return self.objective(denoiser, x0, mask=mask, generator=generator, **condition)
+
+    def draw(self, x0: Mapping[str, Tensor], generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Where each part ``(B, N)`` is given, by chance."""
+        names = list(x0) if isinstance(x0, Mapping) else type(x0).__name__
+        known = isinstance(x0, Mapping) and set(self.parts) < x0.keys()
+        require(known, "x0", names, f"parts of which some are {', '.join(self.parts)}, and others")
+        batch = len(x0[self.parts[0]])
+        rows = torch.rand(batch, generator=generator, device=None if generator is None else generator.device)
+        chosen = (rows < self.probability)[:, None].to(x0[self.parts[0]].device)
+        return {name: chosen.expand(x0[name].shape[:2]) for name in self.parts}
 
 
 def complete(

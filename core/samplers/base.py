@@ -417,10 +417,11 @@ def _places(given: Any, x: Any, process: Process) -> Any:
     def shaped(x: Tensor, given: Tensor | None) -> Tensor:
         return torch.zeros((), dtype=torch.bool, device=x.device) if given is None else _shaped(given, x, "given")
 
-    for part in getattr(process, "components", {"": process}).values():
-        if not getattr(part, "whole", True):
-            raise ValueError(f"given on {part}: single numbers of a state in a subspace cannot be held")
     given = process.expand_mask(given)
+    for name, part in getattr(process, "components", {"": process}).items():
+        held = given.get(name) if isinstance(given, Mapping) else given
+        if held is not None and not getattr(part, "whole", True):
+            raise ValueError(f"given on {part}: single numbers of a state in a subspace cannot be held")
     places = each(shaped, x, _by_part(given, x))
     if isinstance(process, Chain):
         process.check_data(x, given)

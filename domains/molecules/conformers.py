@@ -28,7 +28,7 @@ from ornstein.core.optional import need
 from ornstein.core.samplers import GeodesicRandomWalk, Sampler
 from ornstein.core.training.seeds import derive_seed, seeded
 from ornstein.domains.molecules.facts import MoleculeFacts
-from ornstein.domains.molecules.geometry import embed
+from ornstein.domains.molecules.geometry import embed, whole_molecule, with_conformers
 from ornstein.domains.molecules.graphs import collate, encode_graph
 from ornstein.domains.molecules.pairs import as_matrix
 from ornstein.domains.molecules.torsion_network import TorsionNetwork
@@ -62,7 +62,7 @@ class ConformerDiffusion(DomainAdapter):
 
     Example:
         >>> from rdkit import Chem
-        >>> from ornstein.domains.molecules.geometry import embed
+        >>> from ornstein.domains.molecules.geometry import embed, whole_molecule, with_conformers
         >>> from ornstein.domains.molecules.space import ConformerData
         >>> mols = [embed(Chem.MolFromSmiles(smiles)).mol for smiles in ("CCCO", "CCCC")]
         >>> model = ConformerDiffusion.for_data(ConformerData(mols, heldout=0, validation=0))
@@ -168,7 +168,7 @@ class ConformerDiffusion(DomainAdapter):
         """
         for smiles in SHOWN:
             try:
-                encode_graph(self._molecule(smiles), self.facts.vocabulary)
+                encode_graph(whole_molecule(smiles), self.facts.vocabulary)
             except ValueError:
                 continue
             return {"mol": smiles}
@@ -242,7 +242,7 @@ class ConformerDiffusion(DomainAdapter):
         if size < 1:
             raise ValueError(f"batch_size must be at least 1, got {size}")
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
-        whole = self._molecule(mol)
+        whole = whole_molecule(mol)
         encode_graph(whole, self.facts.vocabulary)  # a molecule that the model cannot hold is refused before any work
         numbers = range(first, first + num)
         places = []
@@ -252,7 +252,7 @@ class ConformerDiffusion(DomainAdapter):
                 places += self._draw(
                     [self._local(whole, seed, number) for number in part], seed, part, sampler, progress
                 )
-        return _gathered(self._bare(whole), places, relax)
+        return with_conformers(self._bare(whole), places, relax)
 
     def _draw(
         self, mols: list[Any], seed: int, numbers: Sequence[int], sampler: Any, progress: bool
@@ -279,20 +279,6 @@ class ConformerDiffusion(DomainAdapter):
             placed = example.condition["positions"].double()
         placed = placed - placed.mean(1, keepdim=True)  # conformers of one molecule: nothing is padded
         return list(placed.cpu().numpy())
-
-    def _molecule(self, mol: Any) -> Any:
-        """The molecule with hydrogens as atoms, without conformers."""
-        Chem = need("rdkit.Chem", to="draw conformers", extra="molecules")
-        if isinstance(mol, str):
-            read = Chem.MolFromSmiles(mol)
-            if read is None or not read.GetNumAtoms():
-                raise ValueError(f"mol={mol!r}: expected SMILES that parse")
-            mol = read
-        if not isinstance(mol, Chem.Mol):
-            raise ValueError(f"mol of type {type(mol).__name__}: expected an RDKit molecule or SMILES")
-        whole = Chem.AddHs(mol)
-        whole.RemoveAllConformers()
-        return whole
 
     def _bare(self, whole: Any) -> Any:
         Chem = need("rdkit.Chem", to="draw conformers", extra="molecules")
@@ -377,18 +363,3 @@ def gather_conformers(mols: Sequence[Any]) -> dict[str, Any]:
             moved.SetPositions(conformer.GetPositions()[list(order)])
             found[name].AddConformer(moved, assignId=True)
     return found
-
-
-def _gathered(mol: Any, places: Sequence[np.ndarray], relax: int) -> Any:
-    """The molecule with these conformers, after some steps of the force field."""
-    Chem = need("rdkit.Chem", to="draw conformers", extra="molecules")
-    mol = Chem.Mol(mol)
-    for place in places:
-        conformer = Chem.Conformer(len(place))
-        conformer.Set3D(True)
-        conformer.SetPositions(np.ascontiguousarray(place))
-        mol.AddConformer(conformer, assignId=True)
-    if relax:
-        field = need("rdkit.Chem.rdForceFieldHelpers", to="relax conformers", extra="molecules")
-        field.MMFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=relax)
-    return mol

@@ -1,10 +1,13 @@
 """Coordinates for molecules that have none: by distance geometry and a force field, or drawn flat."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ornstein.core.optional import need
 
-__all__ = ["Embedded", "draw_flat", "embed"]
+__all__ = ["Embedded", "draw_flat", "embed", "whole_molecule", "with_conformers"]
 
 TO = {"to": "make coordinates of molecules", "extra": "molecules"}
 
@@ -52,4 +55,40 @@ def draw_flat(mol: Any) -> Any:
     """A copy with the coordinates of a drawing, ``z = 0``."""
     mol = need("rdkit.Chem", **TO).Mol(mol)
     need("rdkit.Chem.rdDepictor", **TO).Compute2DCoords(mol)
+    return mol
+
+
+def whole_molecule(mol: Any) -> Any:
+    """A molecule, or that of SMILES, with hydrogens as atoms and without conformers.
+
+    Raises:
+        ValueError: SMILES that do not parse, or what is no molecule.
+    """
+    Chem = need("rdkit.Chem", **TO)
+    if isinstance(mol, str):
+        read = Chem.MolFromSmiles(mol)
+        if read is None or not read.GetNumAtoms():
+            raise ValueError(f"mol={mol!r}: expected SMILES that parse")
+        mol = read
+    if not isinstance(mol, Chem.Mol):
+        raise ValueError(f"mol of type {type(mol).__name__}: expected an RDKit molecule or SMILES")
+    whole = Chem.AddHs(mol)
+    whole.RemoveAllConformers()
+    return whole
+
+
+def with_conformers(mol: Any, places: Sequence[np.ndarray], relax: int = 0) -> Any:
+    """A copy of a molecule with conformers at these positions ``(n, 3)`` in ångström, after ``relax`` steps of MMFF94
+    each.
+    """
+    Chem = need("rdkit.Chem", **TO)
+    mol = Chem.Mol(mol)
+    for place in places:
+        conformer = Chem.Conformer(len(place))
+        conformer.Set3D(True)
+        conformer.SetPositions(np.ascontiguousarray(place))
+        mol.AddConformer(conformer, assignId=True)
+    if relax:
+        field = need("rdkit.Chem.rdForceFieldHelpers", **TO)
+        field.MMFFOptimizeMoleculeConfs(mol, numThreads=1, maxIters=relax)
     return mol

@@ -65,6 +65,7 @@ class SpaceNetwork(nn.Module):
         self.basis, self.depth = basis, depth
         self.noise = NoiseEmbedding(width)
         self.told = Linear(2 * properties, width) if properties else None
+        self.held = Linear(2, width, bias=False)
         self.trunk = EquivariantTrunk(
             atoms, bonds, width=width, pairs=pairs, vectors=vectors, heads=heads, basis=basis, depth=depth
         )
@@ -81,6 +82,7 @@ class SpaceNetwork(nn.Module):
         mask: Mapping[str, Bool[Tensor, "batch n"]] | None = None,
         properties: Float[Tensor, "batch properties"] | None = None,
         properties_mask: Bool[Tensor, "batch properties"] | None = None,
+        given: Mapping[str, Bool[Tensor, "batch n"]] | None = None,
     ) -> dict[str, Tensor]:
         """Evaluate the network.
 
@@ -92,6 +94,7 @@ class SpaceNetwork(nn.Module):
             mask: True where real, by name; that of the positions is used, and all is real without.
             properties: scaled; 0 where they are not told.
             properties_mask: True where they are told; all when not given.
+            given: by name, True where ``"atoms"`` or ``"bonds"`` of a sample are known, all of them or none.
         """
         self._check(x, c, properties)
         positions = x["positions"]
@@ -99,6 +102,8 @@ class SpaceNetwork(nn.Module):
         embedding = self.noise(c["positions"])
         if self.told is not None:
             embedding = embedding + self.told(self._asked(positions, properties, properties_mask))
+        if given is not None:
+            embedding = embedding + self.held(_known(given, positions))
         edges = as_matrix(_weights(x["bonds"], self.bonds, positions)) if self.bonds else None
         cloud = self.trunk(positions, _weights(x["atoms"], self.atoms, positions), silu(embedding), edges, real)
         keep = positions.new_ones(*positions.shape[:2], 1) if real is None else real.to(positions)[..., None]
@@ -134,6 +139,12 @@ class SpaceNetwork(nn.Module):
         if properties is not None:
             expected = (len(positions), self.properties)
             require(tuple(properties.shape) == expected, "shape of properties", tuple(properties.shape), f"{expected}")
+
+
+def _known(given: Mapping[str, Tensor], like: Tensor) -> Tensor:
+    """Whether atoms and bonds are known, ``(B, 2)``."""
+    nothing = torch.zeros(len(like), dtype=torch.bool, device=like.device)
+    return torch.stack([given[n].any(1) if n in given else nothing for n in ("atoms", "bonds")], 1).to(like)
 
 
 def _weights(x: Tensor, states: int, like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ square; categories are chains. Hydrogens are atoms as all others, since valences
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,8 @@ from ornstein.core import (
     LogNormalTimes,
     MarginalChain,
     NetworkDenoiser,
+    Objective,
+    PartsGiven,
     PowerSchedule,
     PowerTime,
     Process,
@@ -35,6 +38,7 @@ from ornstein.core import (
 )
 from ornstein.core.adapter import Example
 from ornstein.core.optional import need
+from ornstein.core.schedules import require
 from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.facts import MoleculeFacts
 from ornstein.domains.molecules.graphs import collate, decode_graphs, encode_graph
@@ -50,7 +54,31 @@ POWERS = {"atoms": 0.5, "bonds": 0.7}
 of the bonds, as in MiDi, so that positions are decided first and what they imply after."""
 WEIGHTS = {"atoms": 0.5, "bonds": 3.0}
 """Of the losses, beside that of the positions; most pairs have no bond and are easy."""
+FOLDED = 0.2  # part of the training molecules whose atoms and bonds are given, for `MoleculeDiffusion.conformers`
 RARE = 1e-4  # part of a category that is hardly in the data; a chain has no place for none
+
+
+@dataclass(frozen=True, eq=False)
+class KnownGraph:
+    """Atoms and bonds of a molecule, given.
+
+    Attributes:
+        atoms: ``(n,)``, categories.
+        bonds: ``(n (n - 1) / 2,)``, categories.
+    """
+
+    atoms: Tensor
+    bonds: Tensor
+
+    def states(self, num: int, width: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """``num`` states of ``width`` atoms that hold it, positions at zero, and where they are given."""
+        batch = collate([{"atoms": self.atoms, "bonds": self.bonds}], width)
+        state = {"positions": torch.zeros(1, width, 3), "atoms": batch["atoms"], "bonds": batch["bonds"]}
+        given = {name: torch.ones_like(state[name], dtype=torch.bool) for name in ("atoms", "bonds")}
+        return (
+            {name: value.expand(num, *value.shape[1:]) for name, value in state.items()},
+            {name: value.expand(num, -1) for name, value in given.items()},
+        )
 
 
 class PositionsRepresentation(Representation):
@@ -102,7 +130,7 @@ class PositionsRepresentation(Representation):
         heads: dict[str, Any] = {name: CategoricalDenoiser(None, parts[name]) for name in self.parts[1:]}
         return ProductNetworkDenoiser(network, {"positions": NetworkDenoiser(None, parts["positions"]), **heads})
 
-    def objective(self, process: Process) -> ProductObjective:
+    def objective(self, process: Process) -> Objective:
         losses: dict[str, Any] = {name: TokenCrossEntropy() for name in self.parts[1:]}
         losses["positions"] = DenoisingObjective(EDMWeighting(1.0))
         weights = {name: WEIGHTS[name] for name in self.parts[1:]}
@@ -198,6 +226,22 @@ class SpaceRepresentation(PositionsRepresentation):
     """
 
     parts = ("positions", "atoms", "bonds")
+
+    def objective(self, process: Process) -> PartsGiven:
+        return PartsGiven(super().objective(process), self.parts[1:], FOLDED)
+
+    def known(self, mol: Any) -> "KnownGraph":
+        """A molecule whose atoms and bonds are given; the positions are left to be drawn.
+
+        Raises:
+            ValueError: atoms or bonds that the facts do not know, or more atoms than those of the largest molecule.
+        """
+        graph = encode_graph(mol, self.facts.vocabulary)
+        require(
+            len(graph["atoms"]) <= self.facts.largest, "atoms of mol", len(graph["atoms"]),
+            f"at most the {self.facts.largest} of the largest molecule of the data",
+        )  # fmt: skip
+        return KnownGraph(graph["atoms"], graph["bonds"])
 
     def decode(self, state: Any, sizes: Tensor) -> list[Drawn]:
         Chem = need("rdkit.Chem", to="build molecules", extra="molecules")

@@ -18,11 +18,13 @@ from ornstein.core.schedules import require
 from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.molecules.adapter import MoleculeModel, fresh
 from ornstein.domains.molecules.drawn import Generated
+from ornstein.domains.molecules.geometry import whole_molecule, with_conformers
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.optimising import Objective, Optimised, objective_of
 from ornstein.domains.molecules.regressors import Target, steering
 from ornstein.domains.molecules.representations import Drawn
 from ornstein.domains.molecules.scaffolds import KnownPart, held_places, known_part
+from ornstein.domains.molecules.space_representation import SpaceRepresentation
 
 __all__ = ["MoleculeTasks"]
 
@@ -190,6 +192,45 @@ class MoleculeTasks(MoleculeModel):
             best.append(max(one[0] for one in found.values()))
         ranked = sorted(found.values(), key=lambda one: -one[0])
         return Optimised([one[1] for one in ranked], [one[0] for one in ranked], start, best, judged)
+
+    def conformers(
+        self,
+        mol: Any,
+        num: int,
+        *,
+        relax: int = 0,
+        seed: int | None = None,
+        sampler: Any = None,
+        batch_size: int | None = None,
+        first: int = 0,
+        progress: bool = False,
+    ) -> Any:
+        """Conformers of a molecule, by a model of molecules in space: its atoms and bonds are given, and the positions
+        are drawn. Mirror images are alike to it: what stereo a molecule has is not heeded. `ConformerDiffusion` draws
+        torsions alone, in local structures of a force field.
+
+        Args:
+            mol: RDKit molecule or SMILES; conformers that it has are not looked at.
+            num: how many.
+            relax: steps of MMFF94 in the end; 0 leaves positions as they were drawn.
+            sampler, batch_size, first, progress, seed: as in ``sample``.
+
+        Returns:
+            The molecule, hydrogens among its atoms, with ``num`` centred conformers in ångström.
+
+        Raises:
+            ValueError: what is no molecule, numbers out of range, atoms that the data do not know, more atoms than
+                those of the largest molecule of the data, or a model that is not of positions, atoms and bonds.
+        """
+        if not isinstance(self.form, SpaceRepresentation):
+            raise ValueError(f"representation={self.representation!r}: conformers ask for one in space, 'space'")
+        for name, value, least in (("num", num, 1), ("relax", relax, 0)):
+            require(isinstance(value, int) and value >= least, name, value, f"a whole number of at least {least}")
+        whole = whole_molecule(mol)
+        sizes, walk = torch.full((num,), whole.GetNumAtoms()), sampler or self.sampler
+        known = self.form.known(whole)
+        drawn = self.draw(sizes, self.denoiser, {}, walk, fresh(seed), batch_size, first, progress, known)
+        return with_conformers(whole, [one.raw.GetConformer().GetPositions() for one in drawn], relax)
 
     @torch.no_grad()
     def _again(

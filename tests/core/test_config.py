@@ -92,6 +92,7 @@ EXAMPLES = {
     "CentredSDE": lambda cls: cls(CosineSchedule()),
     "GridBelow": lambda cls: cls(0.5),
     "PartlyGiven": lambda cls: cls(ornstein.core.DenoisingObjective()),
+    "PartsGiven": lambda cls: cls(ornstein.core.DenoisingObjective(), ["a"]),
     "SharedEncoding": lambda cls: cls(ornstein.core.DenoisingObjective()),
     "ProductObjective": lambda cls: cls({"x": ornstein.core.DenoisingObjective()}),
     "ProductSampler": lambda cls: cls(samplers={"x": ornstein.core.DDIM()}),

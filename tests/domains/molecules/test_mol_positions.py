@@ -14,6 +14,8 @@ from ornstein.core import (
     ProductProcess,
     SizeDistribution,
 )
+from ornstein.domains.molecules.data import MoleculeData
+from ornstein.domains.molecules.diffusion import MoleculeDiffusion
 from ornstein.domains.molecules.equivariant import EquivariantTrunk, radial
 from ornstein.domains.molecules.judges import bond_stability, distance_stability
 from ornstein.domains.molecules.perception import perceive_bonds
@@ -327,3 +329,60 @@ def test_what_does_not_fit_is_refused(data, kind):
     ):
         with pytest.raises(ValueError, match=word):
             form.collate(mols)
+
+
+def test_the_network_is_told_what_is_given():
+    network, (x, c, mask) = shaken(4, 3), inputs()
+    plain = network(x, c, mask=mask)
+    nothing = {"atoms": torch.zeros(3, 6, dtype=torch.bool)}
+    assert torch.equal(network(x, c, mask=mask, given=nothing)["atoms"], plain["atoms"])
+    atoms = {"atoms": torch.tensor([True, False, False])[:, None].expand(3, 6)}
+    told = network(x, c, mask=mask, given=atoms)["positions"]
+    assert not torch.allclose(told[0], plain["positions"][0])
+    torch.testing.assert_close(told[1:], plain["positions"][1:])
+
+
+def test_conformers_keep_atoms_and_bonds_and_learn_their_lengths():
+    mols = [embed(Chem.MolFromSmiles(s), seed=1).mol for s in 3 * ("C", "O", "N", "CO")]
+    data = ConformerData(mols, heldout=0, validation=0, batch_size=32)
+    torch.manual_seed(0)
+    sizes = {"width": 32, "pairs": 16, "vectors": 8, "heads": 2, "depth": 2}
+    model = MoleculeDiffusion.for_data(data, representation="space", network=SpaceNetwork(*facts_sizes(data), **sizes))
+    optimizer, generator = torch.optim.Adam(model.parameters(), lr=1e-2), torch.Generator().manual_seed(0)
+    example = model.encode(batch_of(data))
+    for _ in range(250):
+        loss = model.objective(model.denoiser, example.state, mask=example.mask, generator=generator).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    drawn = model.eval().conformers("O", 20, seed=0)
+    assert [atom.GetSymbol() for atom in drawn.GetAtoms()] == ["O", "H", "H"]
+    places = torch.tensor(np.stack([one.GetPositions() for one in drawn.GetConformers()]))
+    assert places.shape == (20, 3, 3)
+    assert float(places.mean(1).abs().max()) < 1e-4
+    lengths = (places[:, 1:] - places[:, :1]).norm(dim=-1)
+    assert abs(float(lengths.median()) - 0.97) < 0.15  # ångström; it would be 1.4 were nothing learned
+    again = model.conformers("O", 3, seed=0, first=5)
+    np.testing.assert_allclose(again.GetConformer(0).GetPositions(), places[5], atol=1e-3)
+    relaxed = model.conformers("O", 3, seed=0, relax=200).GetConformers()
+    found = [np.linalg.norm(one.GetPositions()[1:] - one.GetPositions()[0], axis=1) for one in relaxed]
+    np.testing.assert_allclose(found, 0.969, atol=0.005)  # the force field's
+
+
+def test_conformers_that_cannot_be_drawn_are_refused(data):
+    model = MoleculeDiffusion.for_data(data, representation="space", network=shaken(*facts_sizes(data)))
+    with pytest.raises(ValueError, match="at most"):
+        model.conformers("CCCCCCCCCC", 1)
+    with pytest.raises(ValueError, match="the molecule has"):
+        model.conformers("CP", 1)
+    with pytest.raises(ValueError, match="parse"):
+        model.conformers("C(", 1)
+    with pytest.raises(ValueError, match="num"):
+        model.conformers("CCO", 0)
+    flat = MoleculeDiffusion.for_data(MoleculeData(["CCO", "CCN", "CCC"], heldout=0, validation=0))
+    with pytest.raises(ValueError, match="space"):
+        flat.conformers("CCO", 1)
+
+
+def facts_sizes(data):
+    return len(data.facts.atoms), len(data.facts.bonds)
