@@ -26,7 +26,7 @@ from ornstein.domains.molecules.vocabulary import GraphForm
 pytest.importorskip("rdkit")
 from rdkit import Chem
 
-from ornstein.domains.molecules.geometry import embed
+from ornstein.domains.molecules.geometry import embed, whole_molecule
 
 SMILES = ["CCCC", "CC(=O)NC", "OCCO", "CC(C)N", "C1CC1CO", "c1ccoc1"]
 
@@ -205,7 +205,7 @@ def test_conformers_keep_their_local_structure_and_repeat(small):
     assert drawn.GetNumAtoms() == 10
     for i in (0, 1):
         np.testing.assert_array_equal(again.GetConformer(i).GetPositions(), drawn.GetConformer(i + 2).GetPositions())
-    local = small._local(small._molecule("OCCO"), 7, 0).GetConformer().GetPositions()
+    local = small._local(whole_molecule("OCCO"), 7, 0).GetConformer().GetPositions()
     first = drawn.GetConformer(0).GetPositions()
     for bond in drawn.GetBonds():
         i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
