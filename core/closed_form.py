@@ -128,7 +128,7 @@ class GaussianDenoiser(ClosedFormDenoiser):
         gain = torch.where(w > 0, level.alpha * values / w, 0.0)
         rest = torch.where(w > 0, values * level.sigma**2 / w, 0.0)
         deviation = (x - level.alpha * mean) @ vectors
-        variance = rest.expand_as(deviation) @ (vectors**2).T
+        variance = (rest @ (vectors**2).T).expand_as(deviation)  # one row, where all are at one level
         return mean + (gain * deviation) @ vectors.T, variance
 
     def _log_density(self, x: Tensor, level: Level) -> Tensor:

@@ -6,12 +6,13 @@ samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `MeasuredReplacement`, `RePain
 """
 
 from .dps import DPS
+from .factorisation import FactorisedOperator, factorised
 from .gradient import MMPS, PiGDM
-from .linear import AveragePool, Blur, Mask, MatrixOperator, RandomProjection, Subsampling
+from .linear import AveragePool, Blur, Diagonal, Mask, MatrixOperator, RandomProjection, Subsampling
 from .measurement import GaussianNoise, Measurement, NoiseModel, PoissonNoise, UnequalNoise
 from .operators import FunctionOperator, LinearFunctionOperator, LinearOperator, Operator, SpectralOperator
 from .phase import FourierMagnitude
-from .presets import POSTERIOR_METHODS, posterior_sampler
+from .presets import POSTERIOR_METHODS, SPECTRAL_METHODS, posterior_sampler
 from .projections import MeasuredReplacement, ScoreMRI, least_norm, square_norm
 from .proximal import DDNM, DDS, DiffPIR
 from .renoise import Renoise
@@ -27,11 +28,14 @@ __all__ = [
     "DPS",
     "MMPS",
     "POSTERIOR_METHODS",
+    "SPECTRAL_METHODS",
     "TDS",
     "AveragePool",
     "Blur",
     "DDNMPlus",
+    "Diagonal",
     "DiffPIR",
+    "FactorisedOperator",
     "FourierMagnitude",
     "FunctionOperator",
     "GaussianNoise",
@@ -54,6 +58,7 @@ __all__ = [
     "Subsampling",
     "UnequalNoise",
     "conjugate_gradient",
+    "factorised",
     "gmres",
     "least_norm",
     "posterior_sampler",

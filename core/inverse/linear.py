@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .operators import LinearOperator, SpectralOperator
 
-__all__ = ["AveragePool", "Blur", "Mask", "MatrixOperator", "RandomProjection", "Subsampling"]
+__all__ = ["AveragePool", "Blur", "Diagonal", "Mask", "MatrixOperator", "RandomProjection", "Subsampling"]
 
 
 class Mask(SpectralOperator):
@@ -58,6 +58,50 @@ class Mask(SpectralOperator):
 
     def u(self, c: Tensor) -> Tensor:
         return c.unflatten(1, self.shape)
+
+
+class Diagonal(SpectralOperator):
+    """A weight for each coordinate: ``y = weights * x``.
+
+    ``V`` is the identity, ``S`` the sizes of the weights and ``U`` their signs.
+
+    Args:
+        weights: ``(1 or B, *shape)``, one set for all samples or one for each; finite.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        if weights.ndim < 2 or not bool(weights.isfinite().all()):
+            raise ValueError(f"weights of shape {tuple(weights.shape)}: expected finite (1 or batch, *shape)")
+        super().__init__(weights.shape[1:], weights.shape[1:])
+        self.register_buffer("weights", weights)
+
+    @property
+    def singular_values(self) -> Tensor:
+        sizes = self.weights.flatten(1).abs().double()
+        return sizes[0] if len(sizes) == 1 else sizes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weights.to(x) * x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self(y)
+
+    def part(self, samples: slice) -> "Diagonal":
+        return self if len(self.weights) == 1 else Diagonal(self.weights[samples])
+
+    def vt(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def v(self, c: Tensor) -> Tensor:
+        return c.unflatten(1, self.shape)
+
+    def ut(self, y: Tensor) -> Tensor:
+        return (torch.where(self.weights < 0, -1.0, 1.0).to(y) * y).flatten(1)
+
+    def u(self, c: Tensor) -> Tensor:
+        return torch.where(self.weights < 0, -1.0, 1.0).to(c) * c.unflatten(1, self.shape)
 
 
 class Subsampling(SpectralOperator):

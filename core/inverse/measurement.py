@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .linear import Diagonal
 from .operators import LinearOperator, Operator, SpectralOperator
 
 __all__ = ["GaussianNoise", "Measurement", "NoiseModel", "PoissonNoise", "UnequalNoise"]
@@ -177,7 +178,7 @@ class Measurement:
         if not isinstance(self.operator, SpectralOperator):
             raise TypeError(
                 f"{method} needs a singular value decomposition, which {type(self.operator).__name__} does not know: "
-                "use MMPS, DDS or DiffPIR, or MatrixOperator.of(operator) where it is small"
+                "use MMPS, DDS or DiffPIR, or factorised(operator)"
             )
         return self.operator
 
@@ -186,6 +187,19 @@ class Measurement:
         if not isinstance(self.noise, GaussianNoise):
             raise TypeError(f"{method} needs GaussianNoise, got {self.noise!r}: use DPS, MMPS, DDS, DiffPIR or TDS")
         return self.noise.std
+
+    def whitened(self) -> "Measurement":
+        """The same measurement with Gaussian noise of the deviation 1 in every entry: ``V^{-1/2} y``, through
+        ``V^{-1/2} A``; itself where the noise is Gaussian and alike.
+
+        Raises:
+            TypeError: an operator that is not linear.
+        """
+        operator, variance = self.linear("whitened"), self.variance
+        if not isinstance(variance, Tensor):
+            return self
+        weights = variance.expand_as(self.y).rsqrt()
+        return Measurement(self.y * weights, Diagonal(weights) @ operator, GaussianNoise(1.0))
 
     def like(self, x: Tensor) -> Tensor:
         """``y`` in the dtype and on the device of the state ``x`` ``(B, *shape)``, checked against it."""

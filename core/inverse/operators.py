@@ -8,8 +8,8 @@ know more and more about themselves:
 * `SpectralOperator`: has a singular value decomposition ``A = U S V^T`` that is cheap to apply, and with it the
   pseudo-inverse ``A^+ = V S^+ U^T``.
 
-``a @ b`` is the composition ``a(b(x))``.  A composition has no decomposition of its own; `MatrixOperator.of` makes a
-matrix of any small linear operator, which has one.
+``a @ b`` is the composition ``a(b(x))``.  A composition has no decomposition of its own; `factorised` finds one
+of any linear operator.
 """
 
 import math
@@ -83,7 +83,7 @@ class LinearOperator(Operator):
         """
         raise NotImplementedError(
             f"{type(self).__name__} knows no pseudo-inverse; use a method that needs the adjoint alone (MMPS, DDS, "
-            "DiffPIR), or MatrixOperator.of(operator) where it is small"
+            "DiffPIR), or factorised(operator)"
         )
 
     @overload
@@ -168,6 +168,10 @@ class Composition(Operator):
 
     def restrict(self, y: Tensor) -> Tensor:
         return self.outer.restrict(y)
+
+    def part(self, samples: slice) -> Operator:
+        outer, inner = self.outer.part(samples), self.inner.part(samples)
+        return self if outer is self.outer and inner is self.inner else outer @ inner
 
 
 class LinearComposition(Composition, LinearOperator):

@@ -3,20 +3,24 @@
 from collections.abc import Callable
 
 from ..denoisers import Denoiser
-from ..samplers.ancestral import DDIM, DDPM
+from ..grids import UniformLogSNR
+from ..samplers.ancestral import DDIM
 from ..samplers.base import Sampler
+from ..samplers.dpm_solver import DPMSolver
 from ..schedules import require
 from .dps import DPS
 from .gradient import MMPS, PiGDM
 from .measurement import Measurement
 from .projections import MeasuredReplacement, ScoreMRI
 from .proximal import DDNM, DDS, DiffPIR
-from .renoise import Renoise
 from .replacement import RePaint, Replacement
 from .spectral import DDRM, DDNMPlus
 from .tds import TDS
 
-__all__ = ["POSTERIOR_METHODS", "posterior_sampler"]
+__all__ = ["POSTERIOR_METHODS", "SPECTRAL_METHODS", "posterior_sampler"]
+
+SPECTRAL_METHODS = ("ddnm", "ddnm_plus", "ddrm", "replacement", "repaint")
+"""Names of the methods that need an operator's decomposition or its pseudo-inverse."""
 
 Preset = Callable[[Denoiser, Measurement, int], tuple[Sampler, Denoiser]]
 
@@ -47,14 +51,22 @@ def _alternating(kind: type[ScoreMRI] | type[MeasuredReplacement]) -> Preset:
     return build
 
 
+def _second_order(steps: int, eta: float) -> Sampler:
+    """Stochastic steps of order 2 from log-SNR -10 to 10: as many of order 1 lose 3 to 8 % of the spread.
+
+    DiffPIR's own steps, `Renoise`, do so too; three times the noise of the SDE corrects its means as often.
+    """
+    return DPMSolver(steps, eta=eta, grid=UniformLogSNR())
+
+
 POSTERIOR_METHODS: dict[str, Preset] = {
-    "mmps": lambda d, m, n: (DDPM(n), MMPS(d, m)),
-    "pigdm": lambda d, m, n: (DDPM(n), PiGDM(d, m)),
+    "mmps": lambda d, m, n: (_second_order(n, 1.0), MMPS(d, m, iterations=5)),
+    "pigdm": lambda d, m, n: (_second_order(n, 1.0), PiGDM(d, m)),
     "dps": lambda d, m, n: (DPS(n, measurement=m), d),
     "ddnm": lambda d, m, n: (DDIM(n, eta=0.85), DDNM(d, m)),
     "ddnm_plus": lambda d, m, n: (DDNMPlus(n, measurement=m), d),
-    "ddrm": lambda d, m, n: (DDRM(n, measurement=m), d),
-    "diffpir": lambda d, m, n: (Renoise(n), DiffPIR(d, m)),
+    "ddrm": lambda d, m, n: (DDRM(n, measurement=m, eta=0.95), d),
+    "diffpir": lambda d, m, n: (_second_order(n, 3.0), DiffPIR(d, m)),
     "dds": lambda d, m, n: (DDIM(n, eta=0.85), DDS(d, m)),
     "replacement": lambda d, m, n: (Replacement(n, measurement=m), d),
     "repaint": _repaint,
