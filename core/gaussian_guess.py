@@ -12,13 +12,15 @@ conditions, as the priors of PriorGrad (Lee et al. 2022, arXiv 2106.06406) and C
 do for the noise.
 """
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from .parameterisations import Parameterisation, Prediction
+from .schedules import require
 from .sdes import Level
 
-__all__ = ["GaussianGuess"]
+__all__ = ["GaussianGuess", "GuessedNetwork"]
 
 
 class GaussianGuess:
@@ -63,3 +65,57 @@ class GaussianGuess:
     def predict(self, u: Tensor, answer: Tensor, prediction: Prediction = "v") -> Float[Tensor, "batch *event"]:
         """What a network that answers ``F`` predicts in the sense of `NetworkDenoiser`."""
         return Parameterisation(prediction).target(self.data(u, answer), self.noise(u, answer), self.level)
+
+
+class GuessedNetwork(nn.Module):
+    """A network that is shown a guess of the data as more channels, and answers about it.
+
+    With the guess ``m`` of a sample and ``d = spread``, ``network([u, m], c)`` is ``F`` of the module's text: the
+    network says what the guess leaves over, at high noise as at low. Pictures as conditions are those of SR3 (Saharia
+    et al. 2021, arXiv 2104.07636, section 2).
+
+    Args:
+        network: maps ``(B, 2 C, *space)`` and noise levels ``(B,)`` to ``(B, C, *space)``.
+        spread: how far guesses are from the data, root mean square in units of the state; a rough number does.
+        prediction: what the output means, which the denoiser must be told likewise.
+
+    Raises:
+        ValueError: a spread that is not positive; by the call, no guess or one of another shape than the state.
+
+    Example:
+        >>> from ornstein.core.nn import UNet
+        >>> network = GuessedNetwork(UNet(2, out_channels=1, widths=(8,), depths=(1,), attention=(False,)), 0.1)
+        >>> x = torch.randn(2, 1, 8, 8)
+        >>> network(x, torch.zeros(2), guess=torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    def __init__(self, network: nn.Module, spread: float, prediction: Prediction = "v") -> None:
+        super().__init__()
+        require(0 < spread < float("inf"), "spread", spread, "a positive number")
+        self.network, self.spread, self.prediction = network, spread, prediction
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels *space"],
+        c: Float[Tensor, "batch"],
+        *,
+        guess: Float[Tensor, "batch channels *space"] | None = None,
+        **condition: Tensor,
+    ) -> Float[Tensor, "batch channels *space"]:
+        """Evaluate the network.
+
+        Args:
+            x: the noisy state, scaled to unit variance.
+            c: the noise level -log_snr / 8.
+            guess: of the data.
+            condition: what else the network is told.
+        """
+        if guess is None or guess.shape != x.shape:
+            came = "none" if guess is None else f"of shape {tuple(guess.shape)}"
+            raise ValueError(f"guess {came}: expected one of the shape of the state, {tuple(x.shape)}")
+        mean = guess.to(x.dtype)
+        about = GaussianGuess(mean, torch.full_like(mean, self.spread), c)
+        u = about.standardise(x)
+        answer = self.network(torch.cat([u, mean], 1), c, **condition)
+        return about.predict(u, answer.to(x.dtype), self.prediction)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ornstein.domains.medical.reconstruction import MedicalReconstruction, default_method
     from ornstein.domains.medical.report import reconstruction_figure, reconstruction_report
     from ornstein.domains.medical.results import Reconstruction
+    from ornstein.domains.medical.scans import Scan, ScanData
 
 __all__ = [
     "CGLS",
@@ -38,6 +39,8 @@ __all__ = [
     "MedicalReference",
     "Problem",
     "Reconstruction",
+    "Scan",
+    "ScanData",
     "SliceData",
     "TotalVariation",
     "VolumeData",
@@ -61,6 +64,7 @@ _PLACES = {
     "reconstruction": ("MedicalReconstruction", "default_method"),
     "report": ("reconstruction_figure", "reconstruction_report"),
     "results": ("Reconstruction",),
+    "scans": ("Scan", "ScanData"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -14,22 +14,26 @@ from ornstein.core import (
     CosineSchedule,
     DenoisingObjective,
     DPMSolver,
+    EDMWeighting,
+    LogNormalTimes,
     NetworkDenoiser,
     Objective,
     Prediction,
     Sampler,
 )
 from ornstein.core.adapter import DomainAdapter, Example
+from ornstein.core.gaussian_guess import GuessedNetwork
 from ornstein.core.nn import UNet
 from ornstein.core.training.seeds import derive_seed, seeded
+from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.scale import Scale
 
-__all__ = ["SliceModel", "default_network"]
+__all__ = ["SliceModel", "default_network", "guessed_objective"]
 
 
-def default_network(shape: tuple[int, int, int]) -> UNet:
-    """A U-Net for slices ``(channels, rows, columns)``, sized for a few CPU cores.
+def default_network(shape: tuple[int, int, int], more: int = 0) -> UNet:
+    """A U-Net for slices ``(channels, rows, columns)``, sized for a few CPU cores, that is shown ``more`` channels.
 
     Sides are halved until at most 8 pixels are left, at most five times.  Widths double from level to level up to 128,
     from 32 for sides of up to 64 pixels and from 16 above, where the fine grids cost most; attention is on grids of at
@@ -40,11 +44,17 @@ def default_network(shape: tuple[int, int, int]) -> UNet:
     levels = 1 + max(0, min(5, math.ceil(math.log2(side / 8))))
     first = 32 if side <= 64 else 16
     return UNet(
-        channels,
+        channels + more,
+        out_channels=channels,
         widths=[min(first * 2**i, 128) for i in range(levels)],
         depths=[1 if side / 2**i > 32 else 2 for i in range(levels)],
         attention=[i > 0 and side / 2**i <= 16 for i in range(levels)],
     )
+
+
+def guessed_objective(spread: float) -> DenoisingObjective:
+    """EDM's loss for what guesses leave over, at noise levels from far below to far above it."""
+    return DenoisingObjective(EDMWeighting(spread), LogNormalTimes(math.log(spread), 1.6))
 
 
 class SliceModel(DomainAdapter):
@@ -61,12 +71,15 @@ class SliceModel(DomainAdapter):
         objective: the training loss.
         sampler: of slices without a measurement.
         seed: of the initial weights of the default network.
+        guess: a classical method whose reconstruction the network is shown, so that it takes ``2 C`` channels
+            (`GuessedNetwork`); None for a prior that knows of no measurement.
+        spread: how far guesses are from the slices, about, root mean square in windows of width 2.
 
     Raises:
-        ValueError: a shape, window or attenuation out of range.
+        ValueError: a shape, window, attenuation or spread out of range.
     """
 
-    from_data: ClassVar[tuple[str, ...]] = ("shape", "window", "units")
+    from_data: ClassVar[tuple[str, ...]] = ("shape", "window", "units", "water", "guess")
     default_batch_size: ClassVar[int] = 16
 
     def __init__(
@@ -81,6 +94,8 @@ class SliceModel(DomainAdapter):
         objective: Objective | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
+        guess: Classical | None = None,
+        spread: float = 0.1,
     ) -> None:
         super().__init__()
         if len(shape) != 3 or shape[0] not in (1, 2) or min(shape) < 1:
@@ -90,19 +105,24 @@ class SliceModel(DomainAdapter):
         self.scale = Scale((float(window[0]), float(window[1])), units, float(water))
         self.window, self.units, self.water = self.scale.window, units, self.scale.water
         self.prediction, self.seed = prediction, seed
+        self.guess, self.spread = guess, spread
         if network is None:
             with seeded(derive_seed(seed, "initialisation")):
-                network = default_network(self.shape)
+                network = default_network(self.shape, 0 if guess is None else channels)
         process = SDE(CosineSchedule()) if process is None else process
-        self.denoiser = NetworkDenoiser(network, process, prediction)
-        self.objective = DenoisingObjective() if objective is None else objective
+        shown = network if guess is None else GuessedNetwork(network, spread, prediction)
+        self.denoiser = NetworkDenoiser(shown, process, prediction)
+        if objective is None:
+            objective = DenoisingObjective() if guess is None else guessed_objective(spread)
+        self.objective = objective
         self.sampler = DPMSolver(20) if sampler is None else sampler
         self.eval()
 
     @property
     def network(self) -> nn.Module:
-        """The network inside the denoiser."""
-        return self.denoiser.network
+        """The network inside the denoiser, without what shows it a guess."""
+        outer = self.denoiser.network
+        return outer.network if isinstance(outer, GuessedNetwork) else outer
 
     @property
     def process(self) -> SDE:
@@ -116,7 +136,7 @@ class SliceModel(DomainAdapter):
 
         Args:
             batch: a dict with ``image`` ``(B, C, H, W)``, scaled so that the window is -1 to 1, as a `SliceData` gives
-                it.
+                it; with ``guess`` likewise, as `ScanData` gives it, for a model that is shown one.
 
         Raises:
             TypeError: another kind of batch.
@@ -133,7 +153,13 @@ class SliceModel(DomainAdapter):
         # On an accelerator the check would wait for the device at every step; data modules check what they read.
         if state.device.type == "cpu" and not bool(state.isfinite().all()):
             raise ValueError("image holds NaN or infinite numbers: mask or fill them in the data module")
-        return Example(state.float())
+        if self.guess is None:
+            return Example(state.float())
+        guess = batch.get("guess")
+        if not isinstance(guess, Tensor) or guess.shape != state.shape:
+            came = "none" if guess is None else f"one of shape {tuple(guess.shape)}"
+            raise ValueError(f"the model is shown guesses, and the batch has {came}: train it on a ScanData")
+        return Example(state.float(), {"guess": guess.float()})
 
     def decode(self, state: Any) -> Tensor:
         """Slices ``(N, C, H, W)`` in units of the data; nothing is cut off."""
@@ -144,18 +170,36 @@ class SliceModel(DomainAdapter):
         return (num, *self.shape)
 
     def prepare_condition(self, num: int, **condition: Any) -> dict[str, Tensor]:
-        """None: the prior knows no condition.
+        """None of a prior; ``guess`` of a model that is shown one, ``(num, C, H, W)`` as `first_guess` gives it, or one
+        for all.
 
         Raises:
-            ValueError: a condition.
+            ValueError: another condition, or no guess where the model needs one.
         """
-        if condition:
-            raise ValueError(f"unknown condition {min(condition)!r}: slices are drawn from the prior, or reconstructed")
-        return {}
+        known = [] if self.guess is None else ["guess"]
+        if other := sorted(set(condition) - set(known)):
+            raise ValueError(f"unknown condition {other[0]!r}: slices are drawn from the prior, or reconstructed")
+        if not known:
+            return {}
+        guess = condition.get("guess")
+        if not isinstance(guess, Tensor) or tuple(guess.shape) not in [
+            self.shape,
+            (1, *self.shape),
+            (num, *self.shape),
+        ]:
+            came = "none" if guess is None else f"{tuple(getattr(guess, 'shape', ()))}"
+            raise ValueError(f"guess: {came} came; expected {(num, *self.shape)}, or call reconstruct(measurement)")
+        return {"guess": guess.float().expand(num, *self.shape)}
+
+    def preview_condition(self, num: int) -> dict[str, Any]:
+        """For a model that is shown a guess, one that says nothing: the middle of the window everywhere."""
+        return {} if self.guess is None else {"guess": torch.zeros(num, *self.shape)}
 
     def example_batch(self, num: int) -> dict[str, Tensor]:
         """A batch of random slices, as a data module would give it, for the conformance suite."""
-        return {"image": torch.randn(num, *self.shape, generator=torch.Generator().manual_seed(0))}
+        generator = torch.Generator().manual_seed(0)
+        names = ("image",) if self.guess is None else ("image", "guess")
+        return {name: torch.randn(num, *self.shape, generator=generator) for name in names}
 
     # Files, pictures and judges.
 

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.core import SDE, Objective, Prediction, Sampler
+from ornstein.core import DEIS, SDE, Objective, Prediction, Sampler, UniformLogSNR
 from ornstein.core.inverse import (
     POSTERIOR_METHODS,
+    SPECTRAL_METHODS,
     GaussianNoise,
     LinearOperator,
     Measurement,
     NoiseModel,
     Operator,
+    SpectralOperator,
+    factorised,
     least_norm,
     posterior_sampler,
 )
@@ -21,14 +24,18 @@ from ornstein.core.schedules import require
 from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.medical.adapter import SliceModel
 from ornstein.domains.medical.calibration import Calibration, Guarantee, conformal_factor
+from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.data import MedicalReference
 from ornstein.domains.medical.judges.certainty import Consistency, data_consistency
 from ornstein.domains.medical.physics.counts import WATER
+from ornstein.domains.medical.physics.mri import MulticoilMRI
 from ornstein.domains.medical.results import Reconstruction
+from ornstein.domains.medical.scans import first_guess
 
 __all__ = ["MedicalReconstruction", "default_method"]
 
 EVALUATIONS = 50
+CONDITIONAL = "conditional"
 JUDGED = 4  # held-out slices that `evaluate` reconstructs
 
 
@@ -41,11 +48,31 @@ def default_method(measurement: Measurement) -> str:
     return "pigdm" if isinstance(measurement.operator, LinearOperator) else "dps"
 
 
+def decomposed(measurement: Measurement) -> Measurement:
+    """A linear measurement through an operator that knows its decomposition, with noise that is alike everywhere.
+
+    Coils behind a mask of columns have theirs row by row; others get theirs by `factorised`, of whose singular values
+    1024 are kept.  Noise that differs between values is whitened first.
+    """
+    measurement = measurement.whitened()
+    operator, noise = measurement.linear("decomposed"), measurement.noise
+    if isinstance(operator, SpectralOperator):
+        return measurement
+    if isinstance(operator, MulticoilMRI) and operator.has_spectrum:
+        return Measurement(measurement.y, operator.spectrum(), noise)
+    return Measurement(measurement.y, factorised(operator), noise)
+
+
 class MedicalReconstruction(SliceModel):
     """Reconstruction of CT and MRI from raw measurements, by a diffusion prior of slices.
 
     The prior learns from slices alone (``fit``), and serves every scanner: ``reconstruct`` takes a measurement through
     any operator and draws slices that could have been measured so.
+
+    With a ``guess`` the network is shown what a classical method makes of the measurement, and learns from scans that
+    `ScanData` simulates: it serves scanners like those, and needs no steps through the operator. Its samples come from
+    the learned posterior (``method="conditional"``, the default then); other methods hold them to the measurement as
+    they do those of a prior.
 
     Args:
         shape: ``(channels, rows, columns)``; one channel is a real picture, two are a complex one.
@@ -58,6 +85,7 @@ class MedicalReconstruction(SliceModel):
         objective: the training loss.
         sampler: of slices without a measurement.
         seed: of the initial weights of the default network.
+        guess, spread: as for `SliceModel`.
         calibrations: of intervals, by name; `calibrate` adds to them.
 
     Example:
@@ -84,9 +112,13 @@ class MedicalReconstruction(SliceModel):
         objective: Objective | None = None,
         sampler: Sampler | None = None,
         seed: int = 0,
+        guess: Classical | None = None,
+        spread: float = 0.1,
         calibrations: tuple[Calibration, ...] = (),
     ) -> None:
-        super().__init__(shape, window, units, water, network, process, prediction, objective, sampler, seed)
+        super().__init__(
+            shape, window, units, water, network, process, prediction, objective, sampler, seed, guess, spread
+        )  # fmt: skip
         self.calibrations = tuple(calibrations)
 
     def reconstruct(
@@ -108,7 +140,9 @@ class MedicalReconstruction(SliceModel):
         Args:
             measurement: of slices in units of the data (of attenuation in 1/mm for projectors of Hounsfield units),
                 ``(slices, *measured)``, through any operator, with its noise.
-            method: a name from `ornstein.core.inverse.POSTERIOR_METHODS`; `default_method` when not given.
+            method: a name from `ornstein.core.inverse.POSTERIOR_METHODS`, or ``"conditional"`` for a model that is
+                shown a guess, which is its default; `default_method` of the others. Those that need an operator's
+                decomposition, such as ``"ddrm"``, get one found; see `decomposed`.
             num: samples of each slice, at least 2; 16 when not given.
             evaluations: of the network a sample, at most; 50 when not given. See `posterior_sampler`.
             seed: without one, a fresh one is drawn.
@@ -132,10 +166,12 @@ class MedicalReconstruction(SliceModel):
                     raise ValueError(f"{name}={asked!r}: {calibration!r} is calibrated for {known!r}; leave {name} out")
             method, num, evaluations = fitted.method, fitted.num, fitted.evaluations
         measurement = self._placed(measurement)
-        method = default_method(measurement) if method is None else method
+        if method is None:
+            method = default_method(measurement) if self.guess is None else CONDITIONAL
         num = 16 if num is None else num
         evaluations = EVALUATIONS if evaluations is None else evaluations
-        require(method in POSTERIOR_METHODS, "method", method, f"one of {', '.join(POSTERIOR_METHODS)}")
+        known = [*POSTERIOR_METHODS, *([] if self.guess is None else [CONDITIONAL])]
+        require(method in known, "method", method, f"one of {', '.join(known)}")
         require(num >= 2, "num", num, "at least 2 samples, which have a deviation")
         size = num if batch_size is None else batch_size
         require(size >= 1, "batch_size", size, "at least 1")
@@ -168,14 +204,24 @@ class MedicalReconstruction(SliceModel):
         self, seen: Measurement, method: str, num: int, evaluations: int, size: int, seed: int, progress: bool
     ) -> Tensor:
         """``(num, C, H, W)`` samples of one slice, in units of the data."""
-        of_states = self.scale.measurement_of_states(seen)
-        sampler, denoiser = posterior_sampler(method, self.denoiser, of_states, evaluations)
+        guess = None if self.guess is None else first_guess(seen, self.guess, self.scale)
+        sampler, denoiser = self._method(method, seen, evaluations)
         parts = []
         with self.evaluating():
             for first in range(0, num, size):
                 shape = (min(size, num - first), *self.shape)
-                parts.append(sampler.sample(denoiser, shape, seed=seed, first=first, progress=progress))
+                told = None if guess is None else {"guess": guess.expand(shape)}
+                parts.append(sampler.sample(denoiser, shape, seed=seed, first=first, condition=told, progress=progress))
         return self.scale.to_units(torch.cat(parts))
+
+    def _method(self, method: str, seen: Measurement, evaluations: int) -> tuple[Sampler, Any]:
+        """The sampler, and the denoiser that it asks."""
+        if method == CONDITIONAL:
+            return DEIS(evaluations, grid=UniformLogSNR(-8.0, 12.0)), self.denoiser
+        of_states = self.scale.measurement_of_states(seen)
+        if method in SPECTRAL_METHODS and isinstance(of_states.operator, LinearOperator):
+            of_states = decomposed(of_states)
+        return posterior_sampler(method, self.denoiser, of_states, evaluations)
 
     @torch.no_grad()
     def _certified(

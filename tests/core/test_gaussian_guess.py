@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ornstein.core import SDE, EDMSchedule, GaussianDenoiser, NetworkDenoiser, Prediction, VPSchedule
-from ornstein.core.gaussian_guess import GaussianGuess
+from ornstein.core.gaussian_guess import GaussianGuess, GuessedNetwork
 from ornstein.core.parameterisations import Parameterisation
 
 
@@ -54,3 +54,32 @@ def test_data_and_noise_make_the_state():
     u = guess.standardise(x)
     made = guess.level.alpha * guess.data(u, answer) + guess.level.sigma * guess.noise(u, answer)
     torch.testing.assert_close(made, x)
+
+
+class Shown(nn.Module):
+    """Says nothing, and remembers what it saw."""
+
+    def forward(self, x, c):
+        self.seen = x
+        return torch.zeros_like(x[:, : x.shape[1] // 2])
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+def test_a_silent_network_believes_the_guess_that_it_is_shown(prediction):
+    process, mean = SDE(VPSchedule()), torch.tensor([1.0, -2.0, 0.3]).double()
+    network = GuessedNetwork(Shown(), 0.2, prediction)
+    ours = NetworkDenoiser(network, process, prediction=prediction)
+    near = GaussianDenoiser(process, mean, 0.04 * torch.eye(3).double())
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).double()
+    for t in (0.05, 0.5, 0.95):
+        found = ours(x, t, guess=mean.expand(2, 3)).mean
+        torch.testing.assert_close(found, near(x, t).mean, rtol=2e-5, atol=2e-5)
+    assert torch.equal(network.network.seen[:, 3:], mean.expand(2, 3))
+
+
+def test_guesses_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="spread"):
+        GuessedNetwork(Shown(), 0.0)
+    for guess in (None, torch.zeros(2, 4)):
+        with pytest.raises(ValueError, match="guess"):
+            GuessedNetwork(Shown(), 0.1)(torch.zeros(2, 3), torch.zeros(2), guess=guess)

@@ -163,6 +163,12 @@ class MulticoilMRI(LinearOperator):
         pictures = torch.fft.ifft2(z * self.sampling.to(z).conj(), norm="ortho")
         return to_channels((pictures * self.sensing.to(z).conj()).sum(1))
 
+    @property
+    def has_spectrum(self) -> bool:
+        """Whether `spectrum` serves: one set of maps and a mask of whole columns or whole rows for all samples."""
+        mask = self.mask[0]
+        return not self.per_sample and bool((mask == mask[:1]).all() or (mask == mask[:, :1]).all())
+
     def spectrum(self) -> "ColumnSpectrum":
         """The same operator with its decomposition, for one mask of columns (or of rows)."""
         return ColumnSpectrum(self)
