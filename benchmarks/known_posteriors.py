@@ -92,7 +92,7 @@ def sines(rng: np.random.Generator) -> Problem:
     return Problem(panel(draw(times, covariance, rng), times), test, draw(test, covariance, rng), covariance)
 
 
-LONGER = {"sines": 10_000}  # whose means are a sum over all that is known
+LONGER = {"sines": 15_000}  # whose means are a sum over all that is known
 PROCESSES = {"autoregression": autoregression, "ornstein_uhlenbeck": ornstein_uhlenbeck, "sines": sines}
 
 
@@ -127,7 +127,7 @@ def errors(model: TimeSeriesDiffusion, problem: Problem, rng: np.random.Generato
 def main() -> int:
     """Fit and judge each process, print and record."""
     options = parser(__doc__)
-    options.add_argument("--steps", type=int, help="of training (default: 3000, for the sines 10000)")
+    options.add_argument("--steps", type=int, help="of training (default: 3000, for the sines 15000)")
     options.add_argument("--only", choices=list(PROCESSES), help="one process")
     options.add_argument("--seed", type=int, default=0, help="of data, training and samples (default: %(default)s)")
     given = options.parse_args()
