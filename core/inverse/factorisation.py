@@ -142,8 +142,8 @@ def factorised(
         >>> import torch
         >>> from ornstein.core.inverse import LinearFunctionOperator, factorised
         >>> A = factorised(LinearFunctionOperator(lambda x: x.cumsum(1), (4,)))
-        >>> torch.allclose(A.pseudo_inverse(torch.tensor([[1.0, 3.0, 6.0, 10.0]])), torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-        True
+        >>> A.pseudo_inverse(torch.tensor([[1.0, 3.0, 6.0, 10.0]])).round(decimals=3)
+        tensor([[1., 2., 3., 4.]])
     """
     if not isinstance(operator, LinearOperator):
         raise TypeError(f"operator is {type(operator).__name__}: expected a LinearOperator")
