@@ -47,7 +47,7 @@ from .embedded import (
     EnumeratedEmbeddedDenoiser,
     SqrtSchedule,
 )
-from .gaussian_guess import GaussianGuess
+from .gaussian_guess import GaussianGuess, GuessedNetwork
 from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
 from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
 from .guidance import (
@@ -318,6 +318,7 @@ __all__ = [
     "Grid",
     "GridBelow",
     "GridPairs",
+    "GuessedNetwork",
     "HeatMixtureDenoiser",
     "Heun",
     "HybridObjective",

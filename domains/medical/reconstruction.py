@@ -170,8 +170,8 @@ class MedicalReconstruction(SliceModel):
             method = default_method(measurement) if self.guess is None else CONDITIONAL
         num = 16 if num is None else num
         evaluations = EVALUATIONS if evaluations is None else evaluations
-        known = [*POSTERIOR_METHODS, *([] if self.guess is None else [CONDITIONAL])]
-        require(method in known, "method", method, f"one of {', '.join(known)}")
+        methods = [*POSTERIOR_METHODS, *([] if self.guess is None else [CONDITIONAL])]
+        require(method in methods, "method", method, f"one of {', '.join(methods)}")
         require(num >= 2, "num", num, "at least 2 samples, which have a deviation")
         size = num if batch_size is None else batch_size
         require(size >= 1, "batch_size", size, "at least 1")
