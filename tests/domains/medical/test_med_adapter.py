@@ -11,14 +11,17 @@ from ornstein.core import conformance
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.inverse import (
     POSTERIOR_METHODS,
+    SPECTRAL_METHODS,
     FunctionOperator,
     GaussianNoise,
     MatrixOperator,
     Measurement,
     PoissonNoise,
     UnequalNoise,
+    posterior_sampler,
 )
 from ornstein.core.nn import UNet
+from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.medical import EllipseData, MedicalReconstruction, default_method
 from ornstein.domains.medical.adapter import default_network
 from ornstein.domains.medical.judges import data_consistency
@@ -31,6 +34,7 @@ from ornstein.domains.medical.physics import (
     random_mask,
 )
 from ornstein.domains.medical.physics.counts import WATER
+from ornstein.domains.medical.reconstruction import decomposed
 from ornstein.domains.medical.scale import Scale, shown
 
 # The contract of adapters.
@@ -128,8 +132,7 @@ def test_ct_in_hounsfield_units_has_the_exact_posterior(white: bool) -> None:
     model, prior = gaussian(white=white, window=(-1000.0, 1000.0), units="HU")
     state = prior.sample(2, generator=torch.Generator().manual_seed(3)).float().unflatten(1, model.shape)
     seen = model.simulate(model.decode(state), scanner(), LogCounts(1e4), seed=1)
-    steps = 80 if white else 30  # spread is lost at first order in the length of a step
-    found = model.reconstruct(seen, method="pigdm", num=64, evaluations=steps, seed=0)
+    found = model.reconstruct(seen, method="pigdm", num=64, evaluations=80 if white else 30, seed=0)
     for i in range(2):
         mean, deviation, chi2 = exact(model.scale.measurement_of_states(seen[i : i + 1]), white)
         error = (model.scale.to_state(found.mean[i]).flatten().double() - mean) / deviation
@@ -137,20 +140,19 @@ def test_ct_in_hounsfield_units_has_the_exact_posterior(white: bool) -> None:
         assert float(error.square().mean().sqrt()) < (0.16 if white else 0.25)
         ratio = found.deviation[i].flatten().double() / 1000 / deviation
         assert float(ratio.mean()) == pytest.approx(1, abs=0.07 if white else 0.15)
-        # Ancestral steps fit better than samples should, at first order too.
-        assert 0.7 * chi2 < float(found.sample_consistency.ratio[i].mean()) < 1.05 * chi2
+        # Correlated data, taken for white, are trusted more than they should be: samples fit the measurement less.
+        assert 0.93 * chi2 < float(found.sample_consistency.ratio[i].mean()) < (1.07 if white else 1.2) * chi2
 
 
-def test_samples_fit_the_data_as_they_should_in_the_limit_of_many_steps() -> None:
+def test_samples_fit_the_data_as_they_should_in_few_steps_and_in_many() -> None:
     model, prior = gaussian(white=True, window=(-1000.0, 1000.0), units="HU")
     state = prior.sample(1, generator=torch.Generator().manual_seed(3)).float().unflatten(1, model.shape)
     seen = model.simulate(model.decode(state), scanner(), LogCounts(1e4), seed=1)
     chi2 = exact(model.scale.measurement_of_states(seen), True)[2]
-    lacks = [
-        chi2 - float(model.reconstruct(seen, num=64, evaluations=n, seed=0).sample_consistency.ratio.mean())
-        for n in (20, 80)
-    ]
-    assert 0 < lacks[1] < 0.5 * lacks[0]
+    for steps in (20, 80):
+        found = model.reconstruct(seen, num=64, evaluations=steps, seed=0)
+        # The mean over 64 draws is known to 0.02; twenty ancestral steps would miss it by 0.3.
+        assert float(found.sample_consistency.ratio.mean()) == pytest.approx(chi2, abs=0.06)
 
 
 def test_mri_by_a_decomposition_has_a_posterior_that_fits() -> None:
@@ -196,6 +198,45 @@ def test_every_method_of_the_core_reconstructs(name: str) -> None:
     found = model.reconstruct(model.simulate(truth, operator, GaussianNoise(0.1)), method=name, num=2, evaluations=6)
     assert found.samples.shape == (1, 2, 2, SIDE, SIDE)
     assert found.method == name
+
+
+def coils(columns: bool, per_sample: bool = False) -> MulticoilMRI:
+    mask = random_mask(SIDE, 2.0, 0.3)[None].expand(SIDE, -1).clone()
+    mask[0, 0] ^= not columns  # no longer of whole columns
+    maps = birdcage_maps(3, (SIDE, SIDE))
+    return MulticoilMRI(maps[None], mask[None], True) if per_sample else MulticoilMRI(maps, mask)
+
+
+@pytest.mark.parametrize("name", ["projections", "counts", "columns", "points", "coils of the slice", "real"])
+def test_spectral_methods_take_operators_without_a_known_decomposition(name: str) -> None:
+    real = CartesianMRI(random_mask(SIDE, 2.0, 0.3), rows=SIDE) @ RealPicture((SIDE, SIDE))
+    operator, noise = {
+        "projections": (scanner(), GaussianNoise(0.1)),
+        "counts": (scanner(pixel=0.5), LogCounts(1e4)),
+        "columns": (coils(True), GaussianNoise(0.1)),
+        "points": (coils(False), GaussianNoise(0.1)),
+        "coils of the slice": (coils(True, True), GaussianNoise(0.1)),
+        "real": (real, GaussianNoise(0.1)),
+    }[name]
+    model, prior = gaussian(operator.shape[0], window=(-1.0, 1.0))
+    truth = 0.3 * torch.rand(1, *model.shape, generator=torch.Generator().manual_seed(0))
+    seen = model.simulate(truth, operator, noise)
+    found = model.reconstruct(seen, method="ddrm", num=3, evaluations=8, seed=0)
+    # The same through the dense matrix of the whitened operator.
+    white = model.scale.measurement_of_states(seen).whitened()
+    dense = Measurement(white.y, MatrixOperator.of(white.operator), white.noise)
+    sampler, denoiser = posterior_sampler("ddrm", prior, dense, 8)
+    expected = sampler.sample(denoiser, (3, *model.shape), seed=derive_seed(0, "slice", 0))
+    torch.testing.assert_close(found.samples[0], model.scale.to_units(expected), rtol=0, atol=2e-3)
+    assert decomposed(dense) is dense
+
+
+@pytest.mark.parametrize("name", SPECTRAL_METHODS)
+def test_every_spectral_method_reconstructs_ct(name: str) -> None:
+    model, _ = gaussian(window=(-1.0, 1.0))
+    truth = 0.3 * torch.rand(1, *model.shape, generator=torch.Generator().manual_seed(0))
+    found = model.reconstruct(model.simulate(truth, scanner(), GaussianNoise(1.0)), method=name, num=2, evaluations=8)
+    assert found.samples.shape == (1, 2, *model.shape)
 
 
 def test_defaults_follow_the_operator() -> None:
@@ -252,7 +293,6 @@ def test_errors_name_what_is_wrong() -> None:
         (lambda: model.reconstruct(seen.y), TypeError, "measurement is Tensor"),
         (lambda: model.reconstruct(complex_seen), ValueError, "RealPicture"),
         (lambda: model.reconstruct(seen, method="magic"), ValueError, "method='magic'"),
-        (lambda: model.reconstruct(seen, method="ddrm"), TypeError, "decomposition"),
         (lambda: model.reconstruct(seen, num=1), ValueError, "num=1"),
         (lambda: model.reconstruct(seen, batch_size=0), ValueError, "batch_size=0"),
         (lambda: model.reconstruct(seen, method="tds", num=4, batch_size=2), ValueError, "one population"),
