@@ -161,8 +161,8 @@ def factorised(
         _check_one(operator, device)
         q = _every(operator) if dim <= DENSE else _largest(operator, *key)
         kept[key] = _factors(operator, q, rank)
-    *factors, rest = kept[key]
-    return FactorisedOperator(operator, *(factor.to(device) for factor in factors), rest)
+    values, right, combined, rest = kept[key]
+    return FactorisedOperator(operator, values.to(device), right.to(device), combined.to(device), rest)
 
 
 def _device(operator: LinearOperator) -> torch.device:
