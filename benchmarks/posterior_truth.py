@@ -58,7 +58,7 @@ from ornstein.domains.images.demo import QUICK, Settings, digits_model, training
 from ornstein.domains.images.metrics import LabelJudge
 
 DRAWS, MEASUREMENTS = 128, 4
-EVALUATIONS = {"diffpir": 30}
+EVALUATIONS = {"ddrm": 40, "diffpir": 30}
 """Of the methods that get other than 50, so that they take half of deepinv's time or less."""
 TOLERANCE = 0.03
 """What the noise of so many draws is worth where two methods are compared."""
