@@ -213,11 +213,11 @@ def main() -> int:
     given = options.parse_args()
     if given.peer:
         sys.path.append(given.peer)
+    peer = find_spec("deepinv") is not None
     common.set_threads(given.threads)
     parts = PARTS if given.only is None else (given.only,)
     figures, passed = ({}, {}) if given.quick or given.only is None else recorded()
     if "pictures" in parts:
-        peer = find_spec("deepinv") is not None
         found = picture_figures(given.quick, peer)
         figures, passed = figures | found, passed | picture_checks(found, peer)
     if "suite" in parts:
@@ -235,7 +235,7 @@ def main() -> int:
         seeds=[0],
         quick=given.quick,
         threads=given.threads,
-        packages=("torch", "deepinv"),
+        packages=("torch", *(("deepinv",) if peer else ())),
     )
 
 
