@@ -1,8 +1,7 @@
 """deepinv's posterior samplers at their defaults on the tasks of `_gaussian_tasks`, with the exact denoiser.
 
 Inpainting, blur and MRI are deepinv's own operators; the projector is ours as a matrix, so that both see the same rays.
-All are checked against our matrices.  The settings are those of the issue's measurements: 500 steps for the methods of
-the SDE and 100 for DDRM and DiffPIR.
+All are checked against our matrices.  The methods of the SDE take 500 steps, DDRM and DiffPIR their 100.
 """
 
 import math

@@ -54,7 +54,8 @@ def _alternating(kind: type[ScoreMRI] | type[MeasuredReplacement]) -> Preset:
 def _second_order(steps: int, eta: float) -> Sampler:
     """Stochastic steps of order 2 from log-SNR -10 to 10: as many of order 1 lose 3 to 8 % of the spread.
 
-    DiffPIR's own steps, `Renoise`, do so too; three times the noise of the SDE corrects its means as often.
+    DiffPIR's own steps, `Renoise`, do so too; in their place it takes those with three times the noise of the SDE,
+    which takes back what its white prior gets wrong on the way.
     """
     return DPMSolver(steps, eta=eta, grid=UniformLogSNR())
 

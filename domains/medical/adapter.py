@@ -181,14 +181,10 @@ class SliceModel(DomainAdapter):
             raise ValueError(f"unknown condition {other[0]!r}: slices are drawn from the prior, or reconstructed")
         if not known:
             return {}
-        guess = condition.get("guess")
-        if not isinstance(guess, Tensor) or tuple(guess.shape) not in [
-            self.shape,
-            (1, *self.shape),
-            (num, *self.shape),
-        ]:
+        guess, shape = condition.get("guess"), self.shape
+        if not isinstance(guess, Tensor) or tuple(guess.shape) not in (shape, (1, *shape), (num, *shape)):
             came = "none" if guess is None else f"{tuple(getattr(guess, 'shape', ()))}"
-            raise ValueError(f"guess: {came} came; expected {(num, *self.shape)}, or call reconstruct(measurement)")
+            raise ValueError(f"guess: {came} came; expected {(num, *shape)}, or call reconstruct(measurement)")
         return {"guess": guess.float().expand(num, *self.shape)}
 
     def preview_condition(self, num: int) -> dict[str, Any]:

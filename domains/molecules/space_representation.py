@@ -230,7 +230,7 @@ class SpaceRepresentation(PositionsRepresentation):
     def objective(self, process: Process) -> PartsGiven:
         return PartsGiven(super().objective(process), self.parts[1:], FOLDED)
 
-    def known(self, mol: Any) -> "KnownGraph":
+    def known(self, mol: Any) -> KnownGraph:
         """A molecule whose atoms and bonds are given; the positions are left to be drawn.
 
         Raises:
