@@ -12,6 +12,7 @@ from .blocks import AttentionBlock, Downsample, ResidualBlock, Upsample
 from .dit import DiT, TransformerBlock
 from .egnn import EGNN, EquivariantBlock
 from .embeddings import ConditionEmbedding, LabelEmbedding, NoiseEmbedding, sinusoids
+from .folded import Folded
 from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
 from .patches import join_patches, split_patches
@@ -28,6 +29,7 @@ __all__ = [
     "DiT",
     "Downsample",
     "EquivariantBlock",
+    "Folded",
     "LabelEmbedding",
     "Linear",
     "NeighbourConvolution",

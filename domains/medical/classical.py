@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.inverse.measurement import Measurement
-from ornstein.core.inverse.operators import LinearOperator
+from ornstein.core.inverse.operators import Composition, LinearOperator, Operator
 from ornstein.core.inverse.solvers import conjugate_gradient
 from ornstein.core.schedules import require
 from ornstein.domains.medical.judges.pictures import psnr
@@ -82,10 +82,13 @@ class ZeroFilled(Classical):
 
     def __call__(self, measurement: Measurement) -> Tensor:
         operator, y = measurement.linear("ZeroFilled"), measurement.y
-        if isinstance(operator, NonCartesianMRI):
-            y = y * operator.nufft.density(self.iterations).to(y)
-        elif isinstance(operator, NonUniformFFT):
-            y = y * operator.density(self.iterations).to(y)
+        scanner: Operator = operator
+        while isinstance(scanner, Composition):  # such as with a RealPicture
+            scanner = scanner.outer
+        if isinstance(scanner, NonCartesianMRI):
+            y = y * scanner.nufft.density(self.iterations).to(y)
+        elif isinstance(scanner, NonUniformFFT):
+            y = y * scanner.density(self.iterations).to(y)
         return operator.adjoint(y)
 
 

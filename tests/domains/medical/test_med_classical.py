@@ -27,6 +27,7 @@ from ornstein.domains.medical.physics import (
     NonCartesianMRI,
     ParallelBeam,
     Projector,
+    RealPicture,
     birdcage_maps,
     filtered_back_projection,
     radial_trajectory,
@@ -70,6 +71,8 @@ def test_zero_filled() -> None:
     picture = torch.cat([TRUTH, 0 * TRUTH], 1)
     back = ZeroFilled(50)(Measurement.simulate(picture, operator))
     assert float((back - picture).norm() / picture.norm()) < 0.15
+    real = ZeroFilled(50)(Measurement.simulate(TRUTH, operator @ RealPicture((SIZE, SIZE))))
+    torch.testing.assert_close(real, back[:, :1])
 
 
 def test_cgls_solves_the_normal_equations() -> None:
