@@ -77,6 +77,7 @@ class ScannedSlices:
         rounds: how often each slice is scanned by each scan.
         augment: whether slices are turned and moved.
         seed: of these, and of the noise.
+        kept: items that were made before, and those made from now on; None to make each anew.
     """
 
     def __init__(
@@ -88,14 +89,22 @@ class ScannedSlices:
         rounds: int,
         augment: bool,
         seed: int,
+        kept: dict[int, dict[str, Tensor]] | None = None,
     ) -> None:
         self.values, self.scans, self.guess, self.scale = values, tuple(scans), guess, scale
-        self.rounds, self.augment, self.seed = rounds, augment, seed
+        self.rounds, self.augment, self.seed, self.kept = rounds, augment, seed, kept
 
     def __len__(self) -> int:
         return len(self.values) * len(self.scans) * self.rounds
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
+        if self.kept is None:
+            return self._made(index)
+        if index not in self.kept:
+            self.kept[index] = self._made(index)
+        return self.kept[index]
+
+    def _made(self, index: int) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "scan", index))
         scan = self.scans[index % len(self.scans)]
         number = index // len(self.scans) % len(self.values)
@@ -119,11 +128,13 @@ class ScanData(DataModule):
     Args:
         data: the slices.
         scans: how they are measured, each equally often.
-        guess: what reconstructs the scans; quick, since it runs for every picture of every batch.
+        guess: what reconstructs the scans; quick, since it runs for every picture of every batch unless they are kept.
         rounds: how often each slice is scanned by each scan before the first scan comes again.
         augment: whether training slices are turned, mirrored, zoomed and moved.
         water: attenuation of water in 1/mm, for Hounsfield units.
         seed: of these, and of the noise.
+        keep: whether to remember each scan once made, for guesses that take long; few ``rounds`` then, for all of their
+            ``rounds`` times scans times slices come to stay in memory. Without workers, which would remember their own.
         batch_size, num_workers: as in `DataModule`.
 
     Raises:
@@ -139,14 +150,17 @@ class ScanData(DataModule):
         augment: bool = True,
         water: float = WATER,
         seed: int = 0,
+        keep: bool = False,
         batch_size: int = 4,
         num_workers: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers)
         require(len(scans) > 0, "scans", scans, "at least one")
+        require(not (keep and num_workers), "num_workers", num_workers, "0, to keep the scans")
         require(rounds >= 1, "rounds", rounds, "at least 1")
         self.data, self.scans, self.guess = data, tuple(scans), guess
-        self.rounds, self.augment, self.water, self.seed = rounds, augment, water, seed
+        self.rounds, self.augment, self.water, self.seed, self.keep = rounds, augment, water, seed, keep
+        self._kept: tuple[dict[int, dict[str, Tensor]], ...] = ({}, {})
         for number, scan in enumerate(self.scans):
             if tuple(scan.operator.shape) != data.shape:
                 raise ValueError(
@@ -179,7 +193,8 @@ class ScanData(DataModule):
     def _scanned(self, part: int, rounds: int, augment: bool) -> ScannedSlices:
         scale = Scale(self.window, self.units, self.water)
         seed = derive_seed(self.seed, "scans", part)
-        return ScannedSlices(self.data.parts[part], self.scans, self.guess, scale, rounds, augment, seed)
+        kept = self._kept[part] if self.keep else None
+        return ScannedSlices(self.data.parts[part], self.scans, self.guess, scale, rounds, augment, seed, kept)
 
     def reference(self) -> MedicalReference:
         """Slices of both parts, in units of the data."""

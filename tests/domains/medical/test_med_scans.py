@@ -70,6 +70,17 @@ def test_scans_repeat_and_their_guesses_are_those_of_the_method() -> None:
     torch.testing.assert_close(clean["image"], 2 * slices.parts[0][1] - 1)
 
 
+def test_kept_scans_are_made_once() -> None:
+    anew, kept = data(rounds=1), data(rounds=1, keep=True)
+    first = kept.train_dataset()[3]
+    again = kept.train_dataset()[3]
+    assert again["guess"] is first["guess"]
+    assert torch.equal(first["guess"], anew.train_dataset()[3]["guess"])
+    assert not torch.equal(kept.validation_dataset()[3]["guess"], first["guess"])
+    with pytest.raises(ValueError, match="num_workers=1: expected 0, to keep"):
+        data(keep=True, num_workers=1)
+
+
 def test_training_slices_are_turned_and_held_out_ones_are_not() -> None:
     found = data()
     batch = found.validation_dataset().__getitems__([0, 1, 2, 3, 4, 5])
