@@ -141,11 +141,14 @@ class TotalVariation(Classical):
         strength: of the penalty, at least 0; about the noise's share of a pixel's value over its variance.
         iterations: how many; compare `objective` with that of twice as many where it matters.
         nonnegative: whether values below 0 are forbidden.
+        start: the method whose result ``x`` begins as; zeros when not given, which takes two to four times as many
+            iterations.
     """
 
     strength: float
     iterations: int = 400
     nonnegative: bool = False
+    start: Classical | None = None
 
     def __post_init__(self) -> None:
         require(self.strength >= 0, "strength", self.strength, "at least 0")
@@ -155,9 +158,14 @@ class TotalVariation(Classical):
         operator, y = measurement.linear("TotalVariation"), measurement.y
         root = _weights(measurement).sqrt()
         scale, sigma, sigma_q, tau = _steps(operator, root)
-        x = y.new_zeros(len(y), *operator.shape)
-        p, q, back = torch.zeros_like(y), _differences(x), torch.zeros_like(x)
-        forth, forth_q = torch.zeros_like(y), torch.zeros_like(q)
+        if self.start is None:
+            x = y.new_zeros(len(y), *operator.shape)
+            forth, forth_q = torch.zeros_like(y), _differences(x)
+        else:
+            x = self.start(measurement)
+            x = x.clamp(min=0) if self.nonnegative else x
+            forth, forth_q = root * operator(x), scale * _differences(x)
+        p, q, back = torch.zeros_like(y), torch.zeros_like(forth_q), torch.zeros_like(x)
         factor, pace = y.new_ones(len(y)), 0.5
         for _ in range(self.iterations):
             b, b_p, b_q = (factor.reshape(-1, *[1] * (v.ndim - 1)) for v in (x, p, q))
@@ -167,7 +175,7 @@ class TotalVariation(Classical):
             step, step_q = sigma * b_p, sigma_q * b_q
             new_p = (p + step * (2 * ahead - forth - root * y)) / (1 + step)
             new_q = _shorten(q + step_q * (2 * ahead_q - forth_q), self.strength / scale)
-            new_back = operator.adjoint(root * new_p) + scale * _differences_adjoint(new_q)
+            new_back = operator.adjoint(root * new_p) + scale[:, 0] * _differences_adjoint(new_q)
 
             primal = _energy(x - new - tau / b * (back - new_back), tau / b)
             dual = _energy(p - new_p - step * (forth - ahead), step)
@@ -186,21 +194,21 @@ class TotalVariation(Classical):
         return 0.5 * misfit.flatten(1).sum(1) + self.strength * variation.flatten(1).sum(1)
 
 
-def _steps(operator: LinearOperator, root: Tensor) -> tuple[float, Any, float, Any]:
-    """The scale ``c`` of differences, and steps of ``p``, ``q`` and ``x``, for ``K = (root A, c D)``."""
+def _steps(operator: LinearOperator, root: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The scale ``c`` of differences ``(B, 1, 1, 1, 1)``, and steps of ``p``, ``q`` and ``x``, for ``K = (root A, c D)``."""
     if isinstance(operator, Projector):
         rows = root * operator(root.new_ones(1, *operator.shape))
         columns = operator.adjoint(root.expand(len(root), *operator.measured).contiguous())
-        scale = float(columns.mean()) / 4
+        scale = columns.flatten(1).mean(1).reshape(-1, 1, 1, 1, 1) / 4
         return (
             scale,
             torch.where(rows > 0, 1 / torch.where(rows > 0, rows, 1.0), 0.0),
             0.5 / scale,
-            1 / (columns + 4 * scale),
+            1 / (columns + 4 * scale[:, 0]),
         )
-    norm = math.sqrt(_square_norm(operator, root**2))
+    norm = root.new_tensor(math.sqrt(_square_norm(operator, root**2)))
     step = 1 / (2**0.5 * norm)  # |K|^2 is at most 2 norm^2
-    return norm / 8**0.5, step, step, step
+    return norm.reshape(1, 1, 1, 1, 1) / 8**0.5, step, step, step
 
 
 def _energy(residual: Tensor, step: Tensor) -> Tensor:
@@ -346,11 +354,12 @@ def _differences_adjoint(q: Tensor) -> Tensor:
 
 def _magnitude(q: Tensor) -> Tensor:
     """Of the differences of all channels at a pixel, ``(B, 1, 1, rows, columns)``."""
-    return torch.linalg.vector_norm(q, dim=(1, 2), keepdim=True)
+    return q.square().flatten(1, 2).sum(1).sqrt()[:, None, None]  # many times quicker than vector_norm over two axes
 
 
-def _shorten(q: Tensor, most: float) -> Tensor:
-    return q * (most / _magnitude(q).clamp(min=max(most, 1e-30)))
+def _shorten(q: Tensor, most: float | Tensor) -> Tensor:
+    most = torch.as_tensor(most).to(q)
+    return q * (most / torch.maximum(_magnitude(q), most.clamp(min=1e-30)))
 
 
 def _analyse(x: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
