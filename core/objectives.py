@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from .denoisers import Denoiser, LinearPosterior, Posterior
 from .parameterisations import FAR
+from .schedules import require
 from .sdes import SDE
 from .training_times import TrainingTimes, UniformTimes
 from .weightings import UniformWeighting, Weighting
 
-__all__ = ["DenoisingObjective", "Objective", "PosteriorObjective"]
+__all__ = ["DenoisingObjective", "LogDenoisingObjective", "Objective", "PosteriorObjective"]
 
 
 class Objective(nn.Module, ABC):
@@ -174,6 +175,30 @@ class DenoisingObjective(PosteriorObjective):
 
     def judge(self, posterior: Posterior, corrupted: Corrupted, mask: Tensor | None) -> Float[Tensor, "batch"]:
         return denoising_loss(self.weighting, corrupted.x0, corrupted.noise, posterior, mask)
+
+
+class LogDenoisingObjective(DenoisingObjective):
+    r"""The Gaussian likelihood of the data about the posterior mean, with a variance of each sample's own:
+
+        loss_i = min_v 1/2 (log v + |x_0 - mean|^2 / (D v)) - 1/2 = 1/2 log(|x_0 - mean|^2 / D).
+
+    Errors count by how many times they are too large: samples that are hard to tell do not drown those that are easy,
+    and a weight on noise levels would only add a constant. Of data in many dimensions, whose error is about the same at
+    each draw, the best answer is the posterior mean as with the squared error.
+
+    Args:
+        times: at which times to train; by default uniform.
+        floor: root mean square error that is small enough; its square is added to the mean square.
+    """
+
+    def __init__(self, times: TrainingTimes | None = None, floor: float = 1e-4) -> None:
+        super().__init__(None, times)
+        require(floor > 0, "floor", floor, "a positive error")
+        self.floor = floor
+
+    def judge(self, posterior: Posterior, corrupted: Corrupted, mask: Tensor | None) -> Float[Tensor, "batch"]:
+        square = event_mean((corrupted.x0 - posterior.mean) ** 2, mask)
+        return 0.5 * (square + self.floor**2).log()
 
 
 def placed(t: Tensor, device: torch.device) -> Tensor:

@@ -14,7 +14,6 @@ from ornstein.core import (
     CosineSchedule,
     DenoisingObjective,
     DPMSolver,
-    EDMWeighting,
     LogNormalTimes,
     NetworkDenoiser,
     Objective,
@@ -23,7 +22,8 @@ from ornstein.core import (
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.gaussian_guess import GuessedNetwork
-from ornstein.core.nn import UNet
+from ornstein.core.nn import Folded, UNet
+from ornstein.core.objectives import LogDenoisingObjective
 from ornstein.core.training.seeds import derive_seed, seeded
 from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.physics.counts import WATER
@@ -32,15 +32,22 @@ from ornstein.domains.medical.scale import Scale
 __all__ = ["SliceModel", "default_network", "guessed_objective"]
 
 
-def default_network(shape: tuple[int, int, int], more: int = 0) -> UNet:
+def default_network(shape: tuple[int, int, int], more: int = 0) -> nn.Module:
     """A U-Net for slices ``(channels, rows, columns)``, sized for a few CPU cores, that is shown ``more`` channels.
 
     Sides are halved until at most 8 pixels are left, at most five times.  Widths double from level to level up to 128,
     from 32 for sides of up to 64 pixels and from 16 above, where the fine grids cost most; attention is on grids of at
-    most 16 pixels.
+    most 16 pixels.  A network that is shown more works on blocks of 2 x 2 pixels where even sides are above 64 pixels:
+    the finest structure is in what it is shown.
     """
     channels, *sides = shape
     side = max(sides)
+    if more and side > 64 and all(n % 2 == 0 for n in sides):
+        widths, depths = (48, 96, 128, 128), (1, 1, 1, 2)
+        inner = UNet(
+            4 * (channels + more), out_channels=4 * channels, widths=widths, depths=depths, attention=[False] * 4
+        )
+        return Folded(inner)
     levels = 1 + max(0, min(5, math.ceil(math.log2(side / 8))))
     first = 32 if side <= 64 else 16
     return UNet(
@@ -52,9 +59,11 @@ def default_network(shape: tuple[int, int, int], more: int = 0) -> UNet:
     )
 
 
-def guessed_objective(spread: float) -> DenoisingObjective:
-    """EDM's loss for what guesses leave over, at noise levels from far below to far above it."""
-    return DenoisingObjective(EDMWeighting(spread), LogNormalTimes(math.log(spread), 1.6))
+def guessed_objective(spread: float) -> LogDenoisingObjective:
+    """Of errors by their ratio, since guesses of one scanner may be ten times as good as those of another; at all noise
+    levels down to a tenth of the spread, but mostly far above it, where the posterior mean is learned.
+    """
+    return LogDenoisingObjective(LogNormalTimes(math.log(spread) + 2.3, 2.2), floor=spread / 100)
 
 
 class SliceModel(DomainAdapter):
@@ -74,12 +83,14 @@ class SliceModel(DomainAdapter):
         guess: a classical method whose reconstruction the network is shown, so that it takes ``2 C`` channels
             (`GuessedNetwork`); None for a prior that knows of no measurement.
         spread: how far guesses are from the slices, about, root mean square in windows of width 2.
+        residual: a classical method whose reconstruction of what the guess leaves over the network is shown too, so
+            that it takes ``3 C`` channels; it is linear, such as filtered back-projection.
 
     Raises:
         ValueError: a shape, window, attenuation or spread out of range.
     """
 
-    from_data: ClassVar[tuple[str, ...]] = ("shape", "window", "units", "water", "guess")
+    from_data: ClassVar[tuple[str, ...]] = ("shape", "window", "units", "water", "guess", "residual")
     default_batch_size: ClassVar[int] = 16
 
     def __init__(
@@ -96,8 +107,11 @@ class SliceModel(DomainAdapter):
         seed: int = 0,
         guess: Classical | None = None,
         spread: float = 0.1,
+        residual: Classical | None = None,
     ) -> None:
         super().__init__()
+        if residual is not None and guess is None:
+            raise ValueError(f"residual={residual!r} of no guess: give one, or leave residual out")
         if len(shape) != 3 or shape[0] not in (1, 2) or min(shape) < 1:
             raise ValueError(f"shape={shape!r}: expected (channels, rows, columns), 1 channel or 2 for complex slices")
         channels, rows, columns = (int(n) for n in shape)
@@ -105,10 +119,11 @@ class SliceModel(DomainAdapter):
         self.scale = Scale((float(window[0]), float(window[1])), units, float(water))
         self.window, self.units, self.water = self.scale.window, units, self.scale.water
         self.prediction, self.seed = prediction, seed
-        self.guess, self.spread = guess, spread
+        self.guess, self.spread, self.residual = guess, spread, residual
+        self.told = () if guess is None else ("guess",) if residual is None else ("guess", "residual")
         if network is None:
             with seeded(derive_seed(seed, "initialisation")):
-                network = default_network(self.shape, 0 if guess is None else channels)
+                network = default_network(self.shape, channels * len(self.told))
         process = SDE(CosineSchedule()) if process is None else process
         shown = network if guess is None else GuessedNetwork(network, spread, prediction)
         self.denoiser = NetworkDenoiser(shown, process, prediction)
@@ -153,13 +168,14 @@ class SliceModel(DomainAdapter):
         # On an accelerator the check would wait for the device at every step; data modules check what they read.
         if state.device.type == "cpu" and not bool(state.isfinite().all()):
             raise ValueError("image holds NaN or infinite numbers: mask or fill them in the data module")
-        if self.guess is None:
-            return Example(state.float())
-        guess = batch.get("guess")
-        if not isinstance(guess, Tensor) or guess.shape != state.shape:
-            came = "none" if guess is None else f"one of shape {tuple(guess.shape)}"
-            raise ValueError(f"the model is shown guesses, and the batch has {came}: train it on a ScanData")
-        return Example(state.float(), {"guess": guess.float()})
+        told = {}
+        for name in self.told:
+            value = batch.get(name)
+            if not isinstance(value, Tensor) or value.shape != state.shape:
+                came = "none" if value is None else f"one of shape {tuple(value.shape)}"
+                raise ValueError(f"the model is shown a {name}, and the batch has {came}: train it on a ScanData")
+            told[name] = value.float()
+        return Example(state.float(), told)
 
     def decode(self, state: Any) -> Tensor:
         """Slices ``(N, C, H, W)`` in units of the data; nothing is cut off."""
@@ -170,32 +186,30 @@ class SliceModel(DomainAdapter):
         return (num, *self.shape)
 
     def prepare_condition(self, num: int, **condition: Any) -> dict[str, Tensor]:
-        """None of a prior; ``guess`` of a model that is shown one, ``(num, C, H, W)`` as `first_guess` gives it, or one
-        for all.
+        """None of a prior; of a model that is shown a guess, ``guess`` and, if it has a method for it, ``residual``,
+        ``(num, C, H, W)`` as `first_guess` and `left_over` give them, or one for all.
 
         Raises:
             ValueError: another condition, or no guess where the model needs one.
         """
-        known = [] if self.guess is None else ["guess"]
-        if other := sorted(set(condition) - set(known)):
+        if other := sorted(set(condition) - set(self.told)):
             raise ValueError(f"unknown condition {other[0]!r}: slices are drawn from the prior, or reconstructed")
-        if not known:
-            return {}
-        guess, shape = condition.get("guess"), self.shape
-        if not isinstance(guess, Tensor) or tuple(guess.shape) not in (shape, (1, *shape), (num, *shape)):
-            came = "none" if guess is None else f"{tuple(getattr(guess, 'shape', ()))}"
-            raise ValueError(f"guess: {came} came; expected {(num, *shape)}, or call reconstruct(measurement)")
-        return {"guess": guess.float().expand(num, *self.shape)}
+        shape = self.shape
+        for name in self.told:
+            value = condition.get(name)
+            if not isinstance(value, Tensor) or tuple(value.shape) not in (shape, (1, *shape), (num, *shape)):
+                came = "none" if value is None else f"{tuple(getattr(value, 'shape', ()))}"
+                raise ValueError(f"{name}: {came} came; expected {(num, *shape)}, or call reconstruct(measurement)")
+        return {name: condition[name].float().expand(num, *shape) for name in self.told}
 
     def preview_condition(self, num: int) -> dict[str, Any]:
         """For a model that is shown a guess, one that says nothing: the middle of the window everywhere."""
-        return {} if self.guess is None else {"guess": torch.zeros(num, *self.shape)}
+        return {name: torch.zeros(num, *self.shape) for name in self.told}
 
     def example_batch(self, num: int) -> dict[str, Tensor]:
         """A batch of random slices, as a data module would give it, for the conformance suite."""
         generator = torch.Generator().manual_seed(0)
-        names = ("image",) if self.guess is None else ("image", "guess")
-        return {name: torch.randn(num, *self.shape, generator=generator) for name in names}
+        return {name: torch.randn(num, *self.shape, generator=generator) for name in ("image", *self.told)}
 
     # Files, pictures and judges.
 

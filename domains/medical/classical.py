@@ -195,7 +195,7 @@ class TotalVariation(Classical):
 
 
 def _steps(operator: LinearOperator, root: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The scale ``c`` of differences ``(B, 1, 1, 1, 1)``, and steps of ``p``, ``q`` and ``x``, for ``K = (root A, c D)``."""
+    """The scale ``c`` of differences ``(B, 1, 1, 1, 1)`` and steps of ``p``, ``q`` and ``x``; ``K = (root A, c D)``."""
     if isinstance(operator, Projector):
         rows = root * operator(root.new_ones(1, *operator.shape))
         columns = operator.adjoint(root.expand(len(root), *operator.measured).contiguous())

@@ -30,12 +30,14 @@ from ornstein.domains.medical.judges.certainty import Consistency, data_consiste
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.physics.mri import MulticoilMRI
 from ornstein.domains.medical.results import Reconstruction
-from ornstein.domains.medical.scans import first_guess
+from ornstein.domains.medical.scans import first_guess, left_over
 
 __all__ = ["MedicalReconstruction", "default_method"]
 
 EVALUATIONS = 50
 CONDITIONAL = "conditional"
+NOISIEST = -6.0
+"""Log-SNR from which the learned posterior is drawn: noise twenty times the window's half, and often trained at."""
 JUDGED = 4  # held-out slices that `evaluate` reconstructs
 
 
@@ -71,7 +73,8 @@ class MedicalReconstruction(SliceModel):
 
     With a ``guess`` the network is shown what a classical method makes of the measurement, and learns from scans that
     `ScanData` simulates: it serves scanners like those, and needs no steps through the operator. Its samples come from
-    the learned posterior (``method="conditional"``, the default then); other methods hold them to the measurement as
+    the learned posterior (``method="conditional"``, the default then), and its mean from the network's own answer to
+    pure noise, which is the posterior mean without the samples' noise; other methods hold samples to the measurement as
     they do those of a prior.
 
     Args:
@@ -85,7 +88,7 @@ class MedicalReconstruction(SliceModel):
         objective: the training loss.
         sampler: of slices without a measurement.
         seed: of the initial weights of the default network.
-        guess, spread: as for `SliceModel`.
+        guess, spread, residual: as for `SliceModel`.
         calibrations: of intervals, by name; `calibrate` adds to them.
 
     Example:
@@ -114,10 +117,12 @@ class MedicalReconstruction(SliceModel):
         seed: int = 0,
         guess: Classical | None = None,
         spread: float = 0.1,
+        residual: Classical | None = None,
         calibrations: tuple[Calibration, ...] = (),
     ) -> None:
         super().__init__(
-            shape, window, units, water, network, process, prediction, objective, sampler, seed, guess, spread
+            shape, window, units, water, network, process, prediction, objective, sampler, seed, guess, spread,
+            residual,
         )  # fmt: skip
         self.calibrations = tuple(calibrations)
 
@@ -183,8 +188,8 @@ class MedicalReconstruction(SliceModel):
             self._draw(measurement[i : i + 1], method, num, evaluations, size, seeds[i], progress)
             for i in range(len(seeds))
         ]
-        samples = torch.stack(drawn)
-        return self._certified(samples, measurement, method, evaluations, fitted)
+        samples, means = (torch.stack(parts) for parts in zip(*drawn))
+        return self._certified(samples, means, measurement, method, evaluations, fitted)
 
     def _placed(self, measurement: Measurement) -> Measurement:
         """The measurement on the device of the model, float32, checked."""
@@ -200,24 +205,47 @@ class MedicalReconstruction(SliceModel):
         return Measurement(measurement.y.to(self.device, torch.float32), operator, measurement.noise)
 
     @torch.no_grad()
+    def _told(self, seen: Measurement) -> dict[str, Tensor]:
+        """What the network is shown of a measurement."""
+        if self.guess is None:
+            return {}
+        told = {"guess": first_guess(seen, self.guess, self.scale)}
+        if self.residual is not None:
+            told["residual"] = left_over(seen, told["guess"], self.residual, self.scale)
+        return told
+
+    @torch.no_grad()
     def _draw(
         self, seen: Measurement, method: str, num: int, evaluations: int, size: int, seed: int, progress: bool
-    ) -> Tensor:
-        """``(num, C, H, W)`` samples of one slice, in units of the data."""
-        guess = None if self.guess is None else first_guess(seen, self.guess, self.scale)
+    ) -> tuple[Tensor, Tensor]:
+        """``(num, C, H, W)`` samples of one slice, and the mean ``(C, H, W)`` of what they come from, in units of the
+        data.
+        """
+        told = self._told(seen)
         sampler, denoiser = self._method(method, seen, evaluations)
         parts = []
         with self.evaluating():
             for first in range(0, num, size):
                 shape = (min(size, num - first), *self.shape)
-                told = None if guess is None else {"guess": guess.expand(shape)}
-                parts.append(sampler.sample(denoiser, shape, seed=seed, first=first, condition=told, progress=progress))
-        return self.scale.to_units(torch.cat(parts))
+                condition = {name: x.expand(shape) for name, x in told.items()}
+                parts.append(
+                    sampler.sample(denoiser, shape, seed=seed, first=first, condition=condition, progress=progress)
+                )
+            samples = torch.cat(parts)
+            mean = self._answer(told, seed) if method == CONDITIONAL else samples.mean(0)
+        return self.scale.to_units(samples), self.scale.to_units(mean)
+
+    def _answer(self, told: dict[str, Tensor], seed: int) -> Tensor:
+        """The posterior mean that the network answers to noise which holds nothing of the data."""
+        generator = torch.Generator().manual_seed(derive_seed(seed, "mean"))
+        noise = torch.randn(2, *self.shape, generator=generator).to(self.device)  # whose remainder the mean halves
+        t = float(self.process.schedule.time(NOISIEST))
+        return self.denoiser(noise, t, **{name: x.expand_as(noise) for name, x in told.items()}).mean.mean(0)
 
     def _method(self, method: str, seen: Measurement, evaluations: int) -> tuple[Sampler, Any]:
         """The sampler, and the denoiser that it asks."""
         if method == CONDITIONAL:
-            return DEIS(evaluations, grid=UniformLogSNR(-8.0, 12.0)), self.denoiser
+            return DEIS(evaluations, grid=UniformLogSNR(NOISIEST, 12.0)), self.denoiser
         of_states = self.scale.measurement_of_states(seen)
         if method in SPECTRAL_METHODS and isinstance(of_states.operator, LinearOperator):
             of_states = decomposed(of_states)
@@ -225,9 +253,15 @@ class MedicalReconstruction(SliceModel):
 
     @torch.no_grad()
     def _certified(
-        self, samples: Tensor, measurement: Measurement, method: str, evaluations: int, fitted: Calibration | None
+        self,
+        samples: Tensor,
+        mean: Tensor,
+        measurement: Measurement,
+        method: str,
+        evaluations: int,
+        fitted: Calibration | None,
     ) -> Reconstruction:
-        operator, mean = measurement.operator, samples.mean(1)
+        operator = measurement.operator
         if not bool(samples.isfinite().all()):
             raise ValueError(f"method={method!r} diverged: samples hold NaN; take more evaluations, or another method")
         seen, whole = self.scale.to_operator(mean, operator), self.scale.to_operator(samples, operator)

@@ -19,7 +19,8 @@ class Reconstruction:
 
     Attributes:
         samples: ``K`` posterior samples of each slice.
-        mean, deviation: of the samples, at each pixel.
+        mean, deviation: of the samples, at each pixel; of the method "conditional" the mean is the network's own, which
+            has none of the samples' noise.
         null_space: what the prior invented, ``mean - A^+ A mean``: the part of the mean that changes no measured value.
             None for an operator that is not linear.
         consistency: residuals of the mean in units of the noise, ``(slices,)``; None for a measurement without noise.

@@ -21,9 +21,10 @@ from ornstein.domains.medical.data import MedicalReference, SliceData
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.scale import Scale
 
-__all__ = ["Scan", "ScanData", "ScannedSlices", "first_guess", "turned"]
+__all__ = ["Scan", "ScanData", "ScannedSlices", "first_guess", "left_over", "turned"]
 
 ZOOM, SHIFT = 0.15, 0.05  # of a slice's side, at most, either way
+TOGETHER = 8  # scans that are reconstructed at once where they are kept: operators take less time a slice then
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,15 +34,35 @@ class Scan:
     Args:
         operator: of the measurement, for slices of one shape.
         noise: of the measurement.
+        flips: axes along which a slice and what was made of its scan may be mirrored together, at random, in training:
+            mirrored slices are scanned as likely as others and by rays that are mirrored too. ``((-1,), (-2,))`` for
+            evenly spread views; ``((-2, -1),)``, half a turn, for any parallel beam.
     """
 
     operator: Operator
     noise: NoiseModel | None = None
+    flips: tuple[tuple[int, ...], ...] = ()
 
 
 def first_guess(measurement: Measurement, guess: Classical, scale: Scale) -> Tensor:
     """What a classical method makes of measurements, as states ``(B, C, H, W)`` of a model of this scale."""
     return scale.to_state(scale.from_operator(guess(measurement), measurement.operator))
+
+
+def left_over(measurement: Measurement, guess: Tensor, method: Classical, scale: Scale) -> Tensor:
+    """What a classical method makes of all that a guess misses of measurements through a linear operator.
+
+    Args:
+        measurement: of slices, ``(B, *measured)``.
+        guess: states ``(B, C, H, W)``.
+        method: linear in the measurement, such as filtered back-projection.
+        scale: of the states.
+
+    Returns:
+        Differences of states ``(B, C, H, W)``.
+    """
+    seen = scale.measurement_of_states(measurement)
+    return method(Measurement(seen.y - seen.linear("residual")(guess), seen.operator, seen.noise))
 
 
 def turned(x: Tensor, generator: torch.Generator, border: float = 0.0) -> Tensor:
@@ -67,7 +88,7 @@ def turned(x: Tensor, generator: torch.Generator, border: float = 0.0) -> Tensor
 
 
 class ScannedSlices:
-    """Slices with guesses from scans of them; item ``i`` is the same each time.
+    """Slices with guesses from scans of them; item ``i`` is the same each time, but for flips.
 
     Args:
         values: slices ``(N, C, H, W)`` in units of the data.
@@ -78,6 +99,7 @@ class ScannedSlices:
         augment: whether slices are turned and moved.
         seed: of these, and of the noise.
         kept: items that were made before, and those made from now on; None to make each anew.
+        residual: what reconstructs what the guess leaves over, if that is to be known.
     """
 
     def __init__(
@@ -90,40 +112,63 @@ class ScannedSlices:
         augment: bool,
         seed: int,
         kept: dict[int, dict[str, Tensor]] | None = None,
+        residual: Classical | None = None,
     ) -> None:
         self.values, self.scans, self.guess, self.scale = values, tuple(scans), guess, scale
-        self.rounds, self.augment, self.seed, self.kept = rounds, augment, seed, kept
+        self.rounds, self.augment, self.seed, self.kept, self.residual = rounds, augment, seed, kept, residual
 
     def __len__(self) -> int:
         return len(self.values) * len(self.scans) * self.rounds
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        if self.kept is None:
-            return self._made(index)
-        if index not in self.kept:
-            self.kept[index] = self._made(index)
-        return self.kept[index]
-
-    def _made(self, index: int) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "scan", index))
         scan = self.scans[index % len(self.scans)]
-        number = index // len(self.scans) % len(self.values)
-        x = self.values[number : number + 1]
-        if self.augment:
-            x = turned(x, generator, float(x.min()))
-        seen = Measurement.simulate(self.scale.to_operator(x, scan.operator), scan.operator, scan.noise, generator)
-        return {"image": self.scale.to_state(x)[0], "guess": first_guess(seen, self.guess, self.scale)[0]}
+        if self.kept is None:
+            (item,) = self._made([index])
+        else:
+            if index not in self.kept:
+                together = self._beside(index)
+                self.kept.update(zip(together, self._made(together)))
+            item = self.kept[index]
+        axes = [axis for flip in scan.flips if self.augment and torch.rand(()) < 0.5 for axis in flip]
+        return {name: x.flip(axes) for name, x in item.items()} if axes else item
+
+    def _beside(self, index: int) -> list[int]:
+        """An item and its neighbours among those of the same scan and round."""
+        place, scan = divmod(index, len(self.scans))
+        turn, number = divmod(place, len(self.values))
+        first = number // TOGETHER * TOGETHER
+        numbers = range(first, min(first + TOGETHER, len(self.values)))
+        return [(turn * len(self.values) + number) * len(self.scans) + scan for number in numbers]
+
+    def _made(self, indices: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Items of one scan."""
+        scan, scale = self.scans[indices[0] % len(self.scans)], self.scale
+        slices, measured = [], []
+        for index in indices:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, "scan", index))
+            number = index // len(self.scans) % len(self.values)
+            x = self.values[number : number + 1]
+            x = turned(x, generator, float(x.min())) if self.augment else x
+            slices.append(scale.to_state(x))
+            clean = scale.to_operator(x, scan.operator)
+            measured.append(Measurement.simulate(clean, scan.operator, scan.noise, generator))
+        seen = Measurement(torch.cat([one.y for one in measured]), scan.operator, measured[0].noise)
+        parts = {"image": torch.cat(slices), "guess": first_guess(seen, self.guess, scale)}
+        if self.residual is not None:
+            parts["residual"] = left_over(seen, parts["guess"], self.residual, scale)
+        return [{name: part[i] for name, part in parts.items()} for i in range(len(indices))]
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
         items = [self[index] for index in indices]
-        return {name: torch.stack([item[name] for item in items]) for name in ("image", "guess")}
+        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 class ScanData(DataModule):
     """The slices of another data module, scanned.
 
     A batch is a dict with ``image`` and ``guess``, both ``(B, channels, rows, columns)`` float32, scaled to about -1 to
-    1 by the window of the slices. Held-out slices are scanned as they are, once by each scan.
+    1 by the window of the slices, and with a method for it ``residual`` (`left_over`) in the same
+    units. Held-out slices are scanned as they are, once by each scan.
 
     Args:
         data: the slices.
@@ -135,6 +180,7 @@ class ScanData(DataModule):
         seed: of these, and of the noise.
         keep: whether to remember each scan once made, for guesses that take long; few ``rounds`` then, for all of their
             ``rounds`` times scans times slices come to stay in memory. Without workers, which would remember their own.
+        residual: what reconstructs what the guess leaves over, where the network is to be shown that too.
         batch_size, num_workers: as in `DataModule`.
 
     Raises:
@@ -151,6 +197,7 @@ class ScanData(DataModule):
         water: float = WATER,
         seed: int = 0,
         keep: bool = False,
+        residual: Classical | None = None,
         batch_size: int = 4,
         num_workers: int = 0,
     ) -> None:
@@ -160,6 +207,7 @@ class ScanData(DataModule):
         require(rounds >= 1, "rounds", rounds, "at least 1")
         self.data, self.scans, self.guess = data, tuple(scans), guess
         self.rounds, self.augment, self.water, self.seed, self.keep = rounds, augment, water, seed, keep
+        self.residual = residual
         self._kept: tuple[dict[int, dict[str, Tensor]], ...] = ({}, {})
         for number, scan in enumerate(self.scans):
             if tuple(scan.operator.shape) != data.shape:
@@ -194,7 +242,9 @@ class ScanData(DataModule):
         scale = Scale(self.window, self.units, self.water)
         seed = derive_seed(self.seed, "scans", part)
         kept = self._kept[part] if self.keep else None
-        return ScannedSlices(self.data.parts[part], self.scans, self.guess, scale, rounds, augment, seed, kept)
+        return ScannedSlices(
+            self.data.parts[part], self.scans, self.guess, scale, rounds, augment, seed, kept, self.residual
+        )
 
     def reference(self) -> MedicalReference:
         """Slices of both parts, in units of the data."""

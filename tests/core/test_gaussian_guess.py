@@ -61,7 +61,7 @@ class Shown(nn.Module):
 
     def forward(self, x, c):
         self.seen = x
-        return torch.zeros_like(x[:, : x.shape[1] // 2])
+        return torch.zeros_like(x[:, :3])
 
 
 @pytest.mark.parametrize("prediction", get_args(Prediction))
@@ -75,6 +75,8 @@ def test_a_silent_network_believes_the_guess_that_it_is_shown(prediction):
         found = ours(x, t, guess=mean.expand(2, 3)).mean
         torch.testing.assert_close(found, near(x, t).mean, rtol=2e-5, atol=2e-5)
     assert torch.equal(network.network.seen[:, 3:], mean.expand(2, 3))
+    ours(x, 0.5, guess=mean.expand(2, 3), residual=0.4 * mean.expand(2, 3))  # in spreads
+    torch.testing.assert_close(network.network.seen[:, 6:], 2 * mean.expand(2, 3))
 
 
 def test_guesses_that_do_not_fit_are_refused():

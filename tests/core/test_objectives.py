@@ -41,6 +41,7 @@ from ornstein.core import (
     ZeroTerminalSNR,
 )
 from ornstein.core.config import from_config, to_config
+from ornstein.core.objectives import LogDenoisingObjective
 
 WEIGHTINGS: list[Weighting] = [UniformWeighting("eps"), UniformWeighting("v"), SNRWeighting(), MinSNRWeighting(),
                                EDMWeighting(0.5), LikelihoodWeighting(), SigmoidWeighting()]  # fmt: skip
@@ -169,6 +170,20 @@ class Sees(Denoiser):
     def forward(self, x_t: Tensor, t: Any, **condition: Any) -> Posterior:
         self.x_t, self.condition = x_t, condition
         return GaussianPosterior(x_t, self.process, self.process.level(t), torch.zeros_like(x_t))
+
+
+def test_the_log_likelihood_is_that_of_the_best_variance_and_counts_ratios() -> None:
+    process, x0 = SDE(CosineSchedule()), torch.randn(3, 50, generator=torch.Generator().manual_seed(0))
+    exact = GaussianDenoiser(process, torch.zeros(50), torch.eye(50))
+    draw = torch.Generator().manual_seed
+    squares = DenoisingObjective(UniformWeighting("x0"))(exact, x0, generator=draw(1))
+    found = LogDenoisingObjective(floor=1e-6)(exact, x0, generator=draw(1))
+    torch.testing.assert_close(found, 0.5 * squares.log(), rtol=1e-4, atol=1e-4)
+    for loss, square in zip(found, squares):  # -log N(x0; mean, v) / D less constants, at its least
+        v = square * torch.linspace(0.5, 2, 301)
+        torch.testing.assert_close(loss, (0.5 * (v.log() + square / v)).min() - 0.5, rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="floor"):
+        LogDenoisingObjective(floor=0.0)
 
 
 def test_padding_neither_counts_nor_is_noised() -> None:

@@ -114,6 +114,20 @@ def test_variation_of_two_pixels_in_closed_form() -> None:
     torch.testing.assert_close(TotalVariation(1.0, 2000)(both), expected, rtol=0, atol=1e-4)
 
 
+def test_variation_from_a_start_is_where_it_ends_from_zero() -> None:
+    seen = scan()
+    started = TotalVariation(30.0, 100, nonnegative=True, start=FBP("hann"))
+    slow = TotalVariation(30.0, 1500, nonnegative=True)
+    least = float(slow.objective(seen, slow(seen)))
+    assert float(slow.objective(seen, started(seen))) < 1.02 * least
+    assert float(slow.objective(seen, TotalVariation(30.0, 1, start=FBP())(seen))) < 100 * least  # begins there
+    both = Measurement(
+        seen.y.repeat(2, 1, 1, 1) * torch.tensor([1.0, 0.3]).reshape(2, 1, 1, 1), seen.operator, seen.noise
+    )
+    alone = torch.cat([started(both[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(started(both), alone, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(("make", "strength"), [(scan, 30.0), (scan, 3.0), (echo, 100.0)])
 def test_variation_is_near_its_optimum(make: object, strength: float) -> None:
     seen: Measurement = make()  # type: ignore[operator]

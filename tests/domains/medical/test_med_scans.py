@@ -81,6 +81,46 @@ def test_kept_scans_are_made_once() -> None:
         data(keep=True, num_workers=1)
 
 
+def test_residuals_are_what_the_guess_leaves_over() -> None:
+    slices, operator = EllipseData(size=16, count=4, heldout=2), views(12)
+    scans = [Scan(operator, GaussianNoise(0.0)), Scan(views(5), GaussianNoise(0.0))]
+    # Of a guess that is as linear as what reconstructs the rest: FBP of (y - A FBP y).
+    items = ScanData(slices, scans, FBP(), augment=False, residual=FBP("hann"), keep=True).train_dataset()
+    seen = operator(slices.parts[0][1:2])
+    rest = 2 * FBP("hann")(Measurement(seen - operator(FBP()(seen_of(seen, operator))), operator))[0]
+    torch.testing.assert_close(items[2]["residual"], rest, rtol=1e-4, atol=1e-5)
+    assert sorted(items.kept) == [0, 2, 4, 6]  # the items of its scan, together
+    module = ScanData(slices, scans, FBP(), residual=FBP("hann"))
+    model = MedicalReconstruction.for_data(module)
+    assert model.residual == FBP("hann")
+    assert set(model.encode(module.train_dataset().__getitems__([0, 3])).condition) == {"guess", "residual"}
+    told = model._told(Measurement(seen, operator, GaussianNoise(0.0)))
+    torch.testing.assert_close(told["residual"][0], items[2]["residual"], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="residual"):
+        model.encode(data().train_dataset().__getitems__([0, 1]))
+    with pytest.raises(ValueError, match="residual=.* of no guess"):
+        MedicalReconstruction(SHAPE, residual=FBP())
+
+
+def seen_of(y: torch.Tensor, operator: Projector) -> Measurement:
+    return Measurement(y, operator, GaussianNoise(0.0))
+
+
+def test_flips_mirror_all_of_an_item_and_are_those_of_a_mirrored_scan() -> None:
+    slices = EllipseData(size=16, count=2, heldout=1)
+    scan = Scan(views(12), GaussianNoise(0.0), flips=((-1,), (-2,)))
+    items = ScanData(slices, [scan], FBP(), keep=True).train_dataset()
+    plain = ScanData(slices, [Scan(views(12), GaussianNoise(0.0))], FBP(), keep=True).train_dataset()[0]
+    torch.manual_seed(0)
+    found = [items[0] for _ in range(20)]
+    ways = [(), (-1,), (-2,), (-2, -1)]
+    came = {way for way in ways for item in found if torch.equal(item["image"], plain["image"].flip(way))}
+    assert len(came) == 4
+    for item in found:  # and the guess is that of a scan of the mirrored slice
+        seen = scan.operator((item["image"] + 1)[None] / 2)
+        torch.testing.assert_close(item["guess"], 2 * FBP()(seen_of(seen, scan.operator))[0] - 1, rtol=1e-3, atol=1e-3)
+
+
 def test_training_slices_are_turned_and_held_out_ones_are_not() -> None:
     found = data()
     batch = found.validation_dataset().__getitems__([0, 1, 2, 3, 4, 5])
@@ -125,7 +165,7 @@ def test_a_model_learns_from_scans_and_is_saved_with_its_guess(tmp_path: Path) -
     assert model.guess == FBP()
     told = model.encode(module.validation_dataset().__getitems__([0, 1, 2, 3, 4, 5]))
     options = {"sample_every": 0, "accelerator": "cpu", "lr": 0.01, "ema": None, "log_every_n_steps": 100}
-    model.fit(module, run=tmp_path / "run", max_steps=100, **options)
+    model.fit(module, run=tmp_path / "run", max_steps=200, **options)
     with torch.no_grad():  # what the network makes of the guess alone, in pure noise
         noise = torch.randn(told.state.shape, generator=torch.Generator().manual_seed(0))
         found = model.denoiser(noise, 0.999, **told.condition).mean

@@ -1,0 +1,192 @@
+"""The CT half of `reconstruction`: slices of a head behind few views, few photons and half of the angles.
+
+One model serves the four scanners. Its network is shown what total variation makes of the measurement after a few
+iterations, and the filtered back-projection of what that leaves over; its answer to pure noise is the reconstruction.
+Slices are cut off at -1000 HU, which the padding of this scan falls below: nothing attenuates less than a vacuum, and
+total variation is told so.
+"""
+
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import TRAINING
+from torch import Tensor
+
+from ornstein.core.nn import Folded, UNet
+from ornstein.core.training import EMA
+from ornstein.domains.medical import HeadCTData, MedicalReconstruction, Scan, ScanData
+from ornstein.domains.medical.classical import CGLS, FBP, TotalVariation, tune
+from ornstein.domains.medical.judging import judge_slices
+from ornstein.domains.medical.physics import LogCounts, ParallelBeam, Projector, spread_angles
+
+SIDE, PIXEL, WINDOW = 256, 0.96, (-1000.0, 1000.0)
+JUDGED, FITTED = (2, 8, 14, 20), (0, 5, 17, 23)  # of the 24 held-out slices: to judge by, and to calibrate on
+TUNED = (5, 17)  # of these, to choose total variation's strength on
+GUESS = TotalVariation(300.0, 80, nonnegative=True, start=CGLS(10))
+STRENGTHS = (150.0, 300.0, 600.0)
+LEVEL = 0.9
+CALIBRATION = 15  # steps, to find how long one takes
+
+
+class Head(HeadCTData):
+    """The head, from a vacuum upwards."""
+
+    def read(self) -> tuple[Tensor, Tensor]:
+        train, heldout = super().read()
+        return train.clamp(min=-1000), heldout.clamp(min=-1000)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is scanned.
+
+    Args:
+        name: of figures.
+        views: how many, parallel and evenly spread.
+        arc: over so many degrees.
+        photons: a ray.
+        bar: how many decibels above total variation are asked for.
+        iterations: of total variation, to choose among.
+    """
+
+    name: str
+    views: int
+    arc: float
+    photons: float
+    bar: float = 1.5
+    iterations: tuple[int, ...] = (150, 400)
+
+    def scan(self) -> Scan:
+        """Views that go all the way round are mirrored by mirrored slices, others turned by half a turn."""
+        beam = ParallelBeam((SIDE, SIDE), spread_angles(self.views, self.arc), pixel=PIXEL)
+        return Scan(Projector(beam), LogCounts(self.photons), ((-1,),) if self.arc == 180 else ((-2, -1),))
+
+
+TASKS = (
+    Task("ct60", 60, 180.0, 1e5),
+    Task("ct23", 23, 180.0, 1e5),
+    Task("ct_low", 180, 180.0, 1e4),
+    Task("ct_limited", 90, 90.0, 1e5, 4.0, (400, 1000)),
+)
+
+
+def make(data: ScanData, given: Any) -> MedicalReconstruction:
+    """A model that knows nothing yet: it answers the guess."""
+    network = None
+    if given.quick:
+        network = Folded(UNet(12, out_channels=4, widths=(16, 32), depths=(1, 1), attention=(False, False)))
+    return MedicalReconstruction.for_data(data, network=network, spread=0.05, seed=given.seed)
+
+
+def fitted(data: ScanData, steps: int, given: Any, folder: Path) -> tuple[MedicalReconstruction, float]:
+    """A model after so many steps, and the seconds of the processor that they took."""
+    model = make(data, given)
+    start = time.process_time()
+    options = TRAINING | {"optimizer": "adamw", "log_every_n_steps": 20}
+    model.fit(
+        data,
+        run=folder,
+        max_steps=steps,
+        seed=given.seed,
+        lr=0.001,
+        warmup=min(30, steps // 4),
+        ema=EMA(min(0.995, 1 - 10 / max(steps, 20))),
+        accelerator="cpu",
+        precision="bf16-mixed",
+        devices=1,
+        **options,
+    )
+    return model, time.process_time() - start
+
+
+def train(data: ScanData, seconds: float, given: Any, folder: Path) -> tuple[MedicalReconstruction, dict[str, float]]:
+    """A model after about so many seconds of the processor, scans and guesses included; what it took."""
+    start = time.process_time()
+    scans = data.train_dataset()
+    for index in range(len(scans)):
+        scans[index]
+    made = time.process_time() - start
+    few, more = (fitted(data, n, given, folder / f"{n}")[1] for n in (3, 3 + CALIBRATION))
+    each = max((more - few) / CALIBRATION, 1e-3)
+    steps = max(10, int((seconds - (time.process_time() - start)) / each))
+    print(f"ct: scans {made:.0f} s, {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
+    model, _ = fitted(data, steps, given, folder / "run")
+    model.save_pretrained(folder / "model")
+    return model, {"ct_training_seconds": time.process_time() - start, "ct_steps": steps}
+
+
+def classical(task: Task, scan: Scan, fit: Tensor, model: MedicalReconstruction, given: Any) -> TotalVariation:
+    """Total variation with the strength and the number of iterations that are best on other slices."""
+    known = model.simulate(fit, scan.operator, scan.noise, seed=given.seed + 1)
+    grid = {"strength": STRENGTHS, "iterations": task.iterations}
+    if given.quick:
+        grid = {"strength": STRENGTHS[1:2], "iterations": (10,)}
+    return tune(GUESS, grid, [(known, model.scale.to_operator(fit, scan.operator))])[0]
+
+
+def judge(task: Task, scan: Scan, model: MedicalReconstruction, heldout: Tensor, given: Any) -> dict[str, float]:
+    """The model's figures on slices that it has not seen, with intervals that were fitted on others."""
+    count = 1 if given.quick else len(JUDGED)
+    truth, fit, tuned = (heldout[list(part[:count])] for part in (JUDGED, FITTED, TUNED))
+    num, evaluations = (2, 2) if given.quick else (8, 8)
+    options = {"num": num, "evaluations": evaluations, "seed": given.seed}
+    model.calibrate(fit, scan.operator, scan.noise, name=task.name, levels=(LEVEL,), **options)
+    seen = model.simulate(truth, scan.operator, scan.noise, seed=given.seed)
+    start = time.process_time()
+    found = model.reconstruct(seen, calibration=task.name, seed=given.seed)
+    seconds = (time.process_time() - start) / len(truth)
+    lower, upper = found.interval(LEVEL)
+    chosen = classical(task, scan, tuned, model, given)
+    scores = judge_slices(found.mean, truth, model.scale)
+    beside, shown = (
+        judge_slices(model.scale.from_operator(method(seen), scan.operator), truth, model.scale)
+        for method in (chosen, model.guess)
+    )
+    return {
+        "psnr": scores["psnr"],
+        "ssim": scores["ssim"],
+        "tv_psnr": beside["psnr"],
+        "tv_ssim": beside["ssim"],
+        "tv_strength": chosen.strength,
+        "tv_iterations": chosen.iterations,
+        "guess_psnr": shown["psnr"],
+        "gain": scores["psnr"] - beside["psnr"],
+        "coverage": float(((truth >= lower) & (truth <= upper)).double().mean()),
+        "seconds_a_slice": seconds,
+    }
+
+
+def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
+    """Figures and checks of the four tasks.
+
+    Args:
+        given: ``head``, the file of the slices; ``minutes`` of training on ``threads`` cores, ``quick``, ``seed`` and,
+            where the model is to stay, ``run``; ``checkpoint`` for a model of an earlier run.
+    """
+    scans = [task.scan() for task in TASKS]
+    head = Head(given.head, WINDOW)
+    guess, rounds = (FBP("hann"), 1) if given.quick else (GUESS, given.rounds)
+    data = ScanData(head, scans, guess, rounds, keep=True, residual=FBP("hann"), batch_size=8)
+    with tempfile.TemporaryDirectory() as scratch:
+        if given.checkpoint is not None:
+            model, found = MedicalReconstruction.from_pretrained(given.checkpoint), {}
+        elif given.quick:
+            model, found = fitted(data, 2, given, Path(scratch))[0], {}
+        else:
+            folder = Path(given.run or scratch) / "ct"
+            model, found = train(data, 60 * given.minutes * given.threads, given, folder)
+    passed: dict[str, bool] = {}
+    for task, scan in zip(TASKS, scans):
+        row = judge(task, scan, model, head.parts[1], given)
+        print(task.name, "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
+        found |= {f"{task.name}_{key}": value for key, value in row.items()}
+        passed |= {
+            f"{task.name}_gain": row["gain"] >= task.bar,
+            f"{task.name}_ssim": row["ssim"] > row["tv_ssim"],
+            f"{task.name}_coverage": 0.85 <= row["coverage"] <= 0.95,
+        }
+    return found, passed
