@@ -98,7 +98,7 @@ def test_residuals_are_what_the_guess_leaves_over() -> None:
     torch.testing.assert_close(told["residual"][0], items[2]["residual"], rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="residual"):
         model.encode(data().train_dataset().__getitems__([0, 1]))
-    with pytest.raises(ValueError, match="residual=.* of no guess"):
+    with pytest.raises(ValueError, match=r"residual=.* of no guess"):
         MedicalReconstruction(SHAPE, residual=FBP())
 
 
