@@ -122,7 +122,7 @@ def train(data: ScanData, seconds: float, given: Any, folder: Path) -> tuple[Med
 def classical(task: Task, scan: Scan, fit: Tensor, model: MedicalReconstruction, given: Any) -> TotalVariation:
     """Total variation with the strength and the number of iterations that are best on other slices."""
     known = model.simulate(fit, scan.operator, scan.noise, seed=given.seed + 1)
-    grid = {"strength": STRENGTHS, "iterations": task.iterations}
+    grid: dict[str, Any] = {"strength": STRENGTHS, "iterations": task.iterations}
     if given.quick:
         grid = {"strength": STRENGTHS[1:2], "iterations": (10,)}
     return tune(GUESS, grid, [(known, model.scale.to_operator(fit, scan.operator))])[0]

@@ -120,7 +120,7 @@ class SliceModel(DomainAdapter):
         self.window, self.units, self.water = self.scale.window, units, self.scale.water
         self.prediction, self.seed = prediction, seed
         self.guess, self.spread, self.residual = guess, spread, residual
-        self.told = () if guess is None else ("guess",) if residual is None else ("guess", "residual")
+        self.told: tuple[str, ...] = () if guess is None else ("guess",) if residual is None else ("guess", "residual")
         if network is None:
             with seeded(derive_seed(seed, "initialisation")):
                 network = default_network(self.shape, channels * len(self.told))
