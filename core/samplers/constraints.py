@@ -5,6 +5,12 @@ atoms, say), a constraint goes through the changed positions one after the other
 allow it beside those before, and is else drawn from its distribution restricted to what they allow. That is one draw
 from the restricted distribution, since a draw that is accepted with the probability of the allowed set and else made
 anew has it.
+
+Rules are about data. Under masks, states are data as far as they show any, and the rules hold for them. The states of
+other chains are noise before the last: there a step draws data ``x_0`` from the belief, the rules hold for these, and
+the state is drawn from ``q(x_s | x_t, x_0)``. For each position that is the reverse kernel, ``p(x_s | x_t) = sum_{x_0}
+q(x_s | x_t, x_0) p(x_0 | x_t)`` (Austin et al. 2021, D3PM, arXiv 2107.03006, eq. 4), and states stay as noisy as the
+denoiser knows them; rules for noise itself would lead it astray.
 """
 
 from abc import ABC, abstractmethod
@@ -28,10 +34,12 @@ class DrawnStep:
 
     Attributes:
         t, s: the two times.
-        before, after: the states at its two times, by name; after it what is given and the padding are as before.
+        before: the state at its start, by name.
+        after: what it drew: under masks the state at its end, under other chains data; by name. What is given and the
+            padding are as before.
         real: by name, False in the padding.
         free: by name, True where the state may be changed: real, and not given.
-        clean: whether it ends in data, so that nothing is left to a later step.
+        last: whether it ends in data, so that nothing is left to a later step.
         processes: by name.
         kernels: by name the probabilities ``(B, *N, S)`` that a position which changes is drawn from.
         streams: by name, for further draws.
@@ -43,7 +51,7 @@ class DrawnStep:
     after: dict[str, Tensor]
     real: Mapping[str, Tensor]
     free: Mapping[str, Tensor]
-    clean: bool
+    last: bool
     processes: Mapping[str, Any]
     kernels: Mapping[str, "Kernel"]
     streams: Mapping[str, NoiseStream]
@@ -66,7 +74,7 @@ class Kernel:
 
     Args:
         posterior: the belief about the clean data.
-        s: the time that the step leads to.
+        s: the time of what is drawn, 0 for data.
         choice: the sampler's change of what is drawn; None for none.
     """
 
@@ -96,7 +104,7 @@ class StateConstraint(ABC):
 
     @abstractmethod
     def keep(self, step: DrawnStep) -> dict[str, Tensor]:
-        """The state after the step, by name, within the set as far as steps to come allow."""
+        """What was drawn, by name, within the set as far as steps to come allow."""
 
 
 def redraw(probs: Tensor, allowed: Tensor, u: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..chains import Chain
+from ..chains import AbsorbingChain, Categorical, Chain
 from ..denoisers import Denoiser, self_conditioned
 from ..grids import Times
 from ..noise import IndependentNoise
@@ -15,6 +15,7 @@ from ..process import Process
 from ..products import ProductProcess
 from ..products.process import check_parts, check_same
 from .base import Row, Run, Sampler, _Given, _places
+from .categorical import CategoricalAncestral
 from .constraints import DrawnStep, Kernel, StateConstraint
 
 __all__ = ["ProductSampler"]
@@ -72,6 +73,12 @@ class ProductSampler(Sampler):
         check_same(self.samplers, process.components, "samplers")
         for name, part in process.components.items():
             self.samplers[name].check_process(part)
+            noisy = isinstance(part, Chain) and not isinstance(part, AbsorbingChain)
+            if self.constraint is not None and noisy and type(self.samplers[name]) is not CategoricalAncestral:
+                raise ValueError(
+                    f"samplers[{name!r}] is a {type(self.samplers[name]).__name__}: under a constraint, chains without "
+                    "masks step by draws of data; expected CategoricalAncestral"
+                )
 
     def route(self, process: ProductProcess) -> Tensor:
         times = super().route(process)
@@ -111,7 +118,8 @@ class ProductSampler(Sampler):
         out = {}
         for part, columns in zip(run.history, row):
             part.answer, part.at = answer[part.name], x[part.name]
-            out[part.name] = part.sampler.advance(part, part.at, t, s, columns)
+            if self.constraint is None or not part.noisy:  # else it is drawn with the constraint
+                out[part.name] = part.sampler.advance(part, part.at, t, s, columns)
         return out if self.constraint is None else {**out, **self._constrained(self.constraint, run, x, out, t, s)}
 
     def _constrained(
@@ -123,16 +131,19 @@ class ProductSampler(Sampler):
         t: Tensor | float,
         s: Tensor | float,
     ) -> dict[str, Tensor]:
-        """The components that are chains, as the constraint keeps them."""
+        """The components that are chains, as the constraint keeps them; see `constraints`."""
         parts = [part for part in run.history if isinstance(part.denoiser.process, Chain)]
-        real, free, after = {}, {}, {}
+        last = all(float(part.denoiser.process.level(s).alpha) == 1 for part in parts)
+        real, free, after, kernels = {}, {}, {}, {}
         for part in parts:
-            name, moved = part.name, out[part.name]
-            everywhere = torch.ones_like(moved, dtype=torch.bool)
+            name, before = part.name, x[part.name]
+            everywhere = torch.ones_like(before, dtype=torch.bool)
             real[name] = everywhere if part.keep is None else everywhere & (part.keep != 0)
             free[name] = real[name] if run.given is None else real[name] & ~run.given[name]
-            after[name] = torch.where(free[name], moved, x[name])
-        return constraint.keep(
+            kernels[name] = Kernel(part.answer, 0.0 if part.noisy else s, getattr(part.sampler, "choice", None))
+            moved = Categorical(kernels[name].probs).sample(part.noise.uniform(before)) if part.noisy else out[name]
+            after[name] = torch.where(free[name], moved, before)
+        kept = constraint.keep(
             DrawnStep(
                 t,
                 s,
@@ -140,12 +151,18 @@ class ProductSampler(Sampler):
                 after,
                 real,
                 free,
-                all(float(part.denoiser.process.level(s).alpha) == 1 for part in parts),
+                last,
                 {part.name: part.denoiser.process for part in parts},
-                {part.name: Kernel(part.answer, s, getattr(part.sampler, "choice", None)) for part in parts},
+                kernels,
                 {part.name: part.noise for part in parts},
             )
         )
+        for part in parts:
+            if part.noisy and not last:
+                name, before = part.name, x[part.name]
+                noised = part.denoiser.process.posterior(kept[name], before, s, t)
+                kept[name] = torch.where(free[name], noised.sample(part.noise.uniform(before)), before)
+        return kept
 
     def _parts(self, run: Run, process: ProductProcess) -> list["_Part"]:
         """The runs of the components within a run."""
@@ -210,6 +227,11 @@ class _Part(Run):
     sampler: Any = None
     answer: Any = None
     at: Any = None
+
+    @property
+    def noisy(self) -> bool:
+        """Whether it is a chain whose states are noise, and not data as far as they show any."""
+        return isinstance(self.denoiser.process, Chain) and not isinstance(self.denoiser.process, AbsorbingChain)
 
     def posterior(self, x: Any, t: Tensor | float) -> Any:
         if x is not self.at:

@@ -73,6 +73,7 @@ class GraphRepresentation(Representation):
             "charges": (*self.facts.vocabulary.charges, *[0] * more["atoms"]),
             "weights": (*weights, *[0.0] * more["atoms"]),
             "properties": len(self.facts.properties),
+            "places": self.facts.largest if self.facts.vocabulary.form.ordered else 0,
             "timed": not all(isinstance(chain, AbsorbingChain) for chain in chains.values()),
         }
 
@@ -93,7 +94,7 @@ class GraphRepresentation(Representation):
 
     def denoiser(self, network: nn.Module, process: Process) -> ProductNetworkDenoiser:
         return ProductNetworkDenoiser(
-            network, {name: CategoricalDenoiser(None, chain) for name, chain in _chains(process).items()}
+            network, {name: CategoricalDenoiser(None, chain, "rest") for name, chain in _chains(process).items()}
         )
 
     def objective(self, process: Process) -> ProductObjective:

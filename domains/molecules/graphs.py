@@ -64,7 +64,7 @@ def graph_of(mol: Any, form: GraphForm = GraphForm()) -> tuple[list[AtomKind], l
         if not form.stereo:
             Chem.RemoveStereochemistry(mol)  # hydrogens that hold the geometry of a double bond would stay
         mol = Chem.RemoveHs(mol)
-    original = mol = Chem.Mol(mol)
+    original = mol = _numbered(mol) if form.ordered else Chem.Mol(mol)
     labels, sides = stereo_labels(mol) if form.stereo and has_stereo(mol) else (None, None)
     if not form.aromatic:
         mol = Chem.Mol(mol) if form.stereo else mol
@@ -92,6 +92,13 @@ def graph_of(mol: Any, form: GraphForm = GraphForm()) -> tuple[list[AtomKind], l
 
 
 _kind = lru_cache(maxsize=4096)(AtomKind)
+
+
+def _numbered(mol: Any) -> Any:
+    """The molecule with its atoms in the order of its canonical SMILES."""
+    Chem, *_ = _rdkit()
+    Chem.MolToSmiles(mol)
+    return Chem.RenumberAtoms(mol, list(mol.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"]))
 
 
 def _fixed_hydrogens(mol: Any, atoms: Sequence[Any]) -> dict[int, int]:

@@ -51,6 +51,8 @@ class GraphTransformer(nn.Module):
         timed: whether the noise level counts; under masks it need not.
         cycles: give counts of cycles.
         distances: give distances along the bonds.
+        places: atoms whose places in the molecule's numbering are told apart, one by one and as steps between the two
+            of a pair; 0 for a network that moves with any order of the atoms.
         heat: times of heat kernels that are given; none by default, since they cost an eigenvalue problem each call.
         width: numbers of an atom.
         pair_width: numbers of a pair.
@@ -86,6 +88,7 @@ class GraphTransformer(nn.Module):
         cycles: bool = True,
         distances: bool = True,
         heat: Sequence[float] = (),
+        places: int = 0,
         width: int = 96,
         pair_width: int = 48,
         depth: int = 4,
@@ -96,14 +99,14 @@ class GraphTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(1, width=width, pair_width=pair_width, depth=depth, head_width=head_width)
-        check_integers(0, properties=properties, walks=walks)
+        check_integers(0, properties=properties, walks=walks, places=places)
         require(width % head_width == 0, "head_width", head_width, f"a divisor of width={width}")
         require(mlp_ratio > 0 and pair_ratio > 0, "mlp_ratio, pair_ratio", (mlp_ratio, pair_ratio), "positive numbers")
         for name, values in (("charges", charges), ("weights", weights)):
             require(len(values) == len(valences), name, values, f"{len(valences)} numbers, one for each of valences")
         self.orders, self.valences, self.charges, self.weights = map(tuple, (orders, valences, charges, weights))
         self.properties, self.timed, self.cycles, self.distances = properties, timed, cycles, distances
-        self.heat = tuple(heat)
+        self.heat, self.places = tuple(heat), places
         self.width, self.pair_width, self.depth, self.head_width = width, pair_width, depth, head_width
         self.walks, self.mlp_ratio, self.pair_ratio = walks, mlp_ratio, pair_ratio
         tables = torch.tensor([self.valences, self.charges, self.weights], dtype=torch.float32).t()
@@ -114,7 +117,10 @@ class GraphTransformer(nn.Module):
         self.enter_bonds = nn.Embedding(len(self.orders), pair_width)
         self.sums = nn.Embedding(SUMS + 1, width)
         self.far = nn.Embedding(DISTANCE + 2, pair_width) if distances else None
-        for table in (self.enter_atoms, self.enter_bonds, self.sums, self.far):
+        self.enter_places = nn.Embedding(places, width) if places else None
+        self.enter_steps = nn.Embedding(places, pair_width) if places else None
+        looked_up = (self.enter_atoms, self.enter_bonds, self.sums, self.far, self.enter_places, self.enter_steps)
+        for table in looked_up:
             if table is not None:
                 nn.init.normal_(table.weight, std=0.5)  # as large as a norm leaves them, or they are learned late
         self.enter_features = Linear(2 + 3 * cycles + len(self.heat), width)
@@ -179,6 +185,11 @@ class GraphTransformer(nn.Module):
             shared = shared + self.noise(c["bonds"])
         h = h + _looked_up(self.enter_atoms, x["atoms"]) + shared[:, None]
         e = e + _looked_up(self.enter_bonds, x["bonds"])
+        if self.enter_places is not None and self.enter_steps is not None:
+            rows, cols = pair_indices(atoms.shape[1], atoms.device)
+            each = torch.arange(atoms.shape[1], device=atoms.device).clamp(max=self.places - 1)
+            h = h + self.enter_places(each)
+            e = e + self.enter_steps((cols - rows).clamp(max=self.places - 1))
         for block in self.blocks:
             h, e = block(h, e, real, pairs)
         return h, e, real

@@ -6,7 +6,7 @@ at, as in ``c1ccc([*:1])cc1``, or else all that have room for a bond.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -87,8 +87,9 @@ def known_part(mols: Any | Sequence[Any], facts: MoleculeFacts) -> KnownPart:
     if whole is None or not whole.GetNumAtoms():
         raise ValueError("nothing is given: expected a molecule of at least one atom")
     mol, marked = _without_dummies(Chem, whole)
+    as_they_come = replace(facts.vocabulary, form=replace(facts.vocabulary.form, ordered=False))
     try:
-        graph = encode_graph(mol, facts.vocabulary)
+        graph = encode_graph(mol, as_they_come)
     except ValueError as error:
         raise ValueError(f"what is given cannot be held: {error}") from error
     bonds = as_matrix(graph["bonds"][None])[0] if len(graph["atoms"]) > 1 else torch.zeros(1, 1, dtype=torch.int64)

@@ -135,6 +135,8 @@ class SpaceData(DataModule):
             require(0 <= share < 1, name, share, "a part from 0 to below 1")
         require(heldout + validation < 1, "heldout", heldout, f"less than 1 - validation = {1 - validation:g}")
         require(width_step >= 1, "width_step", width_step, "at least 1")
+        if form.ordered:
+            raise ValueError("form is ordered: expected atoms as they come, as positions do; ordered graphs have none")
         self.heldout, self.validation, self.split_seed = heldout, validation, split_seed
         self.form, self.properties = form, properties
         self.bucket, self.width_step = bucket, width_step

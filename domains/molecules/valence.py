@@ -9,7 +9,7 @@ Of the categories that a step draws, atoms come first and then bonds in random o
 
 What is impossible is drawn again among what is possible (`core.samplers.constraints`). Under masks the molecule of the
 last step is so one piece without an atom that has too many bonds. Under other chains, whose states before the last are
-noise, steps add no bond to an atom that is full, and the last step builds the molecule anew.
+noise, it is the data drawn at each step that obey, in one piece at the last.
 """
 
 from collections.abc import Callable, Sequence
@@ -91,8 +91,8 @@ class _Case:
         before, self.drawn = step.before["bonds"], step.after["bonds"].clone()
         self.masked_atoms, self.masked_bonds = step.mask_of("atoms"), step.mask_of("bonds")
         order = self.limits.orders[self.bonds]
-        # Bonds that stay are there already; at the end of a chain without masks nothing is.
-        anew = step.free["bonds"] & (step.clean and self.masked_bonds is None)
+        # Bonds that stay are there already; without masks all are drawn anew.
+        anew = self.masked_bonds is None
         self.pending = step.free["bonds"] & (anew | (self.bonds != before))
         self.moving = self.pending & (order > 0)
         self.base = torch.where(self.moving, 0.0, order)
@@ -122,11 +122,9 @@ class _Case:
     def draw_atoms(self) -> None:
         """Atoms that change take the bonds that they have, and are of those wanted."""
         step, limits = self.step, self.limits
-        drawn = step.free["atoms"] & (self.atoms != step.before["atoms"])
+        drawn = step.free["atoms"]
         if self.masked_atoms is not None:
-            drawn = drawn & (self.atoms != self.masked_atoms)
-        elif step.clean:
-            drawn = step.free["atoms"]
+            drawn = drawn & (self.atoms != step.before["atoms"]) & (self.atoms != self.masked_atoms)
         sums = self.sums.clamp(max=float(limits.valences.max()))
         self.atom_choices = (limits.valences >= sums[..., None] - 1e-6) & limits.drawable_atoms
         self.drawn_atoms = drawn
@@ -140,9 +138,7 @@ class _Case:
     def draw_bonds(self) -> None:
         """Bonds that are new, in random order, as far as both their atoms take them."""
         limits, moving = self.limits, self.moving
-        room = limits.valences[self.atoms] - self.sums
-        # What stays may be more than an atom takes, in the noise of a chain without masks.
-        room = room.clamp(min=0)
+        room = (limits.valences[self.atoms] - self.sums).clamp(min=0)  # what is given may be more than an atom takes
         self.bonds = torch.where(moving, 0, self.bonds)
         most = int(moving.sum(1).max()) if len(moving) else 0
         ranked = torch.where(moving, self.turn, -torch.inf).argsort(1, descending=True)
@@ -188,8 +184,8 @@ class _Case:
     def join(self) -> None:
         """Draw again those molecules that could not become one piece any more, with that in mind."""
         step = self.step
-        if not step.clean and self.masked_bonds is None:
-            return  # all pairs can change later
+        if not step.last and self.masked_bonds is None:
+            return  # all of it is drawn again
         hidden = -1 if self.masked_bonds is None else self.masked_bonds
         later = step.free["bonds"] & (self.bonds == hidden)
         real = step.real["atoms"]

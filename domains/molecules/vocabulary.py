@@ -90,6 +90,9 @@ class GraphForm:
             and RDKit perceives what is aromatic on the way out.
         hydrogens: leave them ``"implicit"``, or make each an atom, ``"explicit"``.
         stereo: keep tetrahedral centres and double bonds' geometry, as labels of Cahn, Ingold and Prelog.
+        ordered: number the atoms as RDKit's canonical SMILES does, and let networks be told the places. Which of the
+            many numberings of a molecule is meant is then not left open: models learn to generate in a fraction of the
+            time, and no longer answer alike for every numbering. By default atoms stay as they come.
 
     Raises:
         ValueError: other hydrogens.
@@ -98,6 +101,7 @@ class GraphForm:
     aromatic: bool = False
     hydrogens: Literal["implicit", "explicit"] = "implicit"
     stereo: bool = False
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         require(self.hydrogens in ("implicit", "explicit"), "hydrogens", self.hydrogens, "'implicit' or 'explicit'")

@@ -21,6 +21,7 @@ from ornstein.core import (
     PowerSchedule,
     ProductSampler,
     SeededNoise,
+    TauLeaping,
     UniformChain,
     Unmasking,
     complete,
@@ -143,7 +144,7 @@ class NotBothTwo(StateConstraint):
     seen: list[Any] = dataclasses.field(default_factory=list)
 
     def keep(self, step: DrawnStep) -> dict[str, Tensor]:
-        self.seen.append((step.clean, step.free["a"].clone(), step.real["a"].clone()))
+        self.seen.append((step.last, step.free["a"].clone(), step.real["a"].clone()))
         u = step.uniform("b")
         wrong = (step.after["a"][:, :1] == 2) & (step.after["b"] == 2) & step.free["b"]
         allowed = torch.tensor([True, True, False, False])[: step.processes["b"].states].expand(*wrong.shape, -1)
@@ -160,11 +161,32 @@ def test_a_constraint_keeps_states_within_a_set(chain):
     shape = {"a": (4000, 2), "b": (4000, 1)}
     drawn = sampler.sample(product, shape, seed=0)
     assert not ((drawn["a"][:, :1] == 2) & (drawn["b"] == 2)).any()
-    assert [clean for clean, *_ in rule.seen] == [False] * 5 + [True]
+    assert [last for last, *_ in rule.seen] == [False] * 5 + [True]
     plain = dataclasses.replace(sampler, constraint=None).sample(product, shape, seed=0)
     assert ((plain["a"][:, :1] == 2) & (plain["b"] == 2)).any()
     few = sampler.sample(product, {"a": (3, 2), "b": (3, 1)}, seed=0)
     assert all(torch.equal(few[name], drawn[name][:3]) for name in few)
+
+
+class Anything(StateConstraint):
+    """Keeps what was drawn."""
+
+    def keep(self, step: DrawnStep) -> dict[str, Tensor]:
+        return dict(step.after)
+
+
+@both
+def test_a_constraint_that_allows_everything_leaves_the_distribution_as_it_is(chain):
+    product, whole = problem(chain)
+    drawn = dataclasses.replace(SLOW, constraint=Anything()).sample(product, {"a": (20_000, 2), "b": (20_000, 1)}, seed=0)
+    assert variation(joined(drawn), whole.table) < 0.02
+
+
+def test_a_constraint_asks_for_ancestral_steps_of_chains_without_masks():
+    product, _ = problem(NOISE)
+    sampler = ProductSampler(6, samplers={"a": TauLeaping(), "b": CategoricalAncestral()}, constraint=Anything())
+    with pytest.raises(ValueError, match=r"samplers\['a'\] is a TauLeaping"):
+        sampler.sample(product, {"a": (4, 2), "b": (4, 1)}, seed=0)
 
 
 def test_a_constraint_knows_what_is_given_and_what_is_real():

@@ -27,15 +27,15 @@ def step_of(before, after, t, s, chains=MASKS, logits=None, given=None, seed=0, 
     """A step of samplers whose beliefs are these logits, flat ones by default."""
     real = {name: torch.ones_like(v, dtype=torch.bool) for name, v in before.items()} if real is None else real
     free = real if given is None else {name: real[name] & ~given[name] for name in real}
-    kernels, clean = {}, True
+    kernels, last = {}, True
     for name, chain in chains.items():
         flat = torch.zeros(*before[name].shape, chain.states)
         answer = belief(before[name], chain, chain.level(t), flat if logits is None else logits[name])
-        kernels[name] = Kernel(answer, s)
-        clean = clean and float(chain.level(s).alpha) == 1
+        kernels[name] = Kernel(answer, s if isinstance(chain, AbsorbingChain) else 0.0)
+        last = last and float(chain.level(s).alpha) == 1
     stream = SeededNoise(seed).begin(len(before["atoms"]), 0)
     streams = {name: stream.child(i) for i, name in enumerate(before)}
-    return DrawnStep(t, s, before, dict(after), real, free, clean, chains, kernels, streams)
+    return DrawnStep(t, s, before, dict(after), real, free, last, chains, kernels, streams)
 
 
 def blank(batch, atoms, value=4):
