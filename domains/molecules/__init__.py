@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ornstein.domains.molecules.facts import MoleculeFacts
     from ornstein.domains.molecules.network import GraphTransformer
     from ornstein.domains.molecules.optimising import Optimised
+    from ornstein.domains.molecules.ordered_network import OrderedTransformer
     from ornstein.domains.molecules.perception import perceive_bonds
     from ornstein.domains.molecules.reading import MoleculeReader, read_molecules
     from ornstein.domains.molecules.regressors import PropertyRegressor, Target, fit_regressor
@@ -53,6 +54,7 @@ __all__ = [
     "MoleculeRules",
     "NCIData",
     "Optimised",
+    "OrderedTransformer",
     "PropertyRegressor",
     "PropertyScale",
     "Representation",
@@ -77,6 +79,7 @@ _PLACES = {
     "facts": ("MoleculeFacts",),
     "network": ("GraphTransformer",),
     "optimising": ("Optimised",),
+    "ordered_network": ("OrderedTransformer",),
     "perception": ("perceive_bonds",),
     "reading": ("MoleculeReader", "read_molecules"),
     "regressors": ("PropertyRegressor", "Target", "fit_regressor"),

@@ -28,6 +28,7 @@ from ornstein.domains.molecules.building import sanitise
 from ornstein.domains.molecules.facts import MoleculeFacts
 from ornstein.domains.molecules.graphs import collate, decode_graphs, encode_graph
 from ornstein.domains.molecules.network import GraphTransformer
+from ornstein.domains.molecules.ordered_network import OrderedTransformer
 from ornstein.domains.molecules.pairs import num_pairs, pair_mask
 from ornstein.domains.molecules.representations import Drawn, Representation
 from ornstein.domains.molecules.valence import ValenceConstraint
@@ -61,7 +62,7 @@ class GraphRepresentation(Representation):
         )
 
     def network_options(self, process: Process) -> dict[str, Any]:
-        """What a `GraphTransformer` is told of the states of a process."""
+        """What networks of graphs are told of the states of a process."""
         chains = _chains(process)
         kinds = self.facts.vocabulary.kinds
         table = need("rdkit.Chem", to="weigh atoms", extra="molecules").GetPeriodicTable()
@@ -73,7 +74,6 @@ class GraphRepresentation(Representation):
             "charges": (*self.facts.vocabulary.charges, *[0] * more["atoms"]),
             "weights": (*weights, *[0.0] * more["atoms"]),
             "properties": len(self.facts.properties),
-            "places": self.facts.largest if self.facts.vocabulary.form.ordered else 0,
             "timed": not all(isinstance(chain, AbsorbingChain) for chain in chains.values()),
         }
 
@@ -81,9 +81,10 @@ class GraphRepresentation(Representation):
     def _names(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         return self.facts.atoms, self.facts.bonds
 
-    def network(self, process: Process) -> GraphTransformer:
-        network = GraphTransformer(**self.network_options(process))
-        facts = self.facts
+    def network(self, process: Process) -> GraphTransformer | OrderedTransformer:
+        facts, options = self.facts, self.network_options(process)
+        ordered = facts.vocabulary.form.ordered
+        network = OrderedTransformer(**options, places=facts.largest) if ordered else GraphTransformer(**options)
         with torch.no_grad():  # a network that knows nothing answers with the frequencies of the data
             for layer, shares in (
                 (network.leave_atoms, facts.atom_marginals),

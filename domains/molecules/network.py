@@ -32,7 +32,7 @@ from ornstein.core.schedules import require
 from ornstein.domains.molecules.pairs import as_matrix, num_pairs, pair_indices, pair_mask
 from ornstein.domains.molecules.structure import cycle_counts, graph_distances, heat_kernels
 
-__all__ = ["GraphBlock", "GraphTransformer"]
+__all__ = ["GraphBlock", "GraphTransformer", "normal"]
 
 DISTANCE = 7  # bonds up to which distances are told apart: a pair closes a ring of one more
 SUMS = 7  # sums of bond orders that are told apart, from 0
@@ -51,8 +51,6 @@ class GraphTransformer(nn.Module):
         timed: whether the noise level counts; under masks it need not.
         cycles: give counts of cycles.
         distances: give distances along the bonds.
-        places: atoms whose places in the molecule's numbering are told apart, one by one and as steps between the two
-            of a pair; 0 for a network that moves with any order of the atoms.
         heat: times of heat kernels that are given; none by default, since they cost an eigenvalue problem each call.
         width: numbers of an atom.
         pair_width: numbers of a pair.
@@ -88,7 +86,6 @@ class GraphTransformer(nn.Module):
         cycles: bool = True,
         distances: bool = True,
         heat: Sequence[float] = (),
-        places: int = 0,
         width: int = 96,
         pair_width: int = 48,
         depth: int = 4,
@@ -99,14 +96,14 @@ class GraphTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(1, width=width, pair_width=pair_width, depth=depth, head_width=head_width)
-        check_integers(0, properties=properties, walks=walks, places=places)
+        check_integers(0, properties=properties, walks=walks)
         require(width % head_width == 0, "head_width", head_width, f"a divisor of width={width}")
         require(mlp_ratio > 0 and pair_ratio > 0, "mlp_ratio, pair_ratio", (mlp_ratio, pair_ratio), "positive numbers")
         for name, values in (("charges", charges), ("weights", weights)):
             require(len(values) == len(valences), name, values, f"{len(valences)} numbers, one for each of valences")
         self.orders, self.valences, self.charges, self.weights = map(tuple, (orders, valences, charges, weights))
         self.properties, self.timed, self.cycles, self.distances = properties, timed, cycles, distances
-        self.heat, self.places = tuple(heat), places
+        self.heat = tuple(heat)
         self.width, self.pair_width, self.depth, self.head_width = width, pair_width, depth, head_width
         self.walks, self.mlp_ratio, self.pair_ratio = walks, mlp_ratio, pair_ratio
         tables = torch.tensor([self.valences, self.charges, self.weights], dtype=torch.float32).t()
@@ -117,10 +114,7 @@ class GraphTransformer(nn.Module):
         self.enter_bonds = nn.Embedding(len(self.orders), pair_width)
         self.sums = nn.Embedding(SUMS + 1, width)
         self.far = nn.Embedding(DISTANCE + 2, pair_width) if distances else None
-        self.enter_places = nn.Embedding(places, width) if places else None
-        self.enter_steps = nn.Embedding(places, pair_width) if places else None
-        looked_up = (self.enter_atoms, self.enter_bonds, self.sums, self.far, self.enter_places, self.enter_steps)
-        for table in looked_up:
+        for table in (self.enter_atoms, self.enter_bonds, self.sums, self.far):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.5)  # as large as a norm leaves them, or they are learned late
         self.enter_features = Linear(2 + 3 * cycles + len(self.heat), width)
@@ -159,8 +153,8 @@ class GraphTransformer(nn.Module):
         """
         h, e, _ = self.inside(x, c, mask, properties, properties_mask)
         incidence = _incidence(h.shape[1], h.device, h.dtype)
-        h = _norm(h)
-        hidden = self.leave_pairs(_norm(e)) + incidence @ self.leave_ends(h)
+        h = normal(h)
+        hidden = self.leave_pairs(normal(e)) + incidence @ self.leave_ends(h)
         return {"atoms": self.leave_atoms(h), "bonds": self.leave_bonds(squared_relu(hidden))}
 
     def inside(
@@ -185,11 +179,6 @@ class GraphTransformer(nn.Module):
             shared = shared + self.noise(c["bonds"])
         h = h + _looked_up(self.enter_atoms, x["atoms"]) + shared[:, None]
         e = e + _looked_up(self.enter_bonds, x["bonds"])
-        if self.enter_places is not None and self.enter_steps is not None:
-            rows, cols = pair_indices(atoms.shape[1], atoms.device)
-            each = torch.arange(atoms.shape[1], device=atoms.device).clamp(max=self.places - 1)
-            h = h + self.enter_places(each)
-            e = e + self.enter_steps((cols - rows).clamp(max=self.places - 1))
         for block in self.blocks:
             h, e = block(h, e, real, pairs)
         return h, e, real
@@ -268,17 +257,17 @@ class GraphBlock(nn.Module):
         """Atoms ``(B, N, width)`` and pairs ``(B, P, pair_width)`` after the block; see the module's text."""
         n = h.shape[1]
         incidence, share = _incidence(n, h.device, h.dtype), real.sum(1).to(h.dtype)[:, None, None].rsqrt()
-        z = _norm(e) * pairs[..., None]
+        z = normal(e) * pairs[..., None]
         square = _square(self.read(z), n)
-        query, key, value = self.qkv(_norm(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key, value = self.qkv(normal(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         with torch.autocast(h.device.type, enabled=False):
             bias = square[:, : self.heads].float().masked_fill(~real[:, None, None, :], -1e9)
             seen = nn.functional.scaled_dot_product_attention(
-                _norm(query).float(), _norm(key).float(), value.float(), attn_mask=bias, scale=query.shape[-1] ** -0.5
+                normal(query).float(), normal(key).float(), value.float(), attn_mask=bias, scale=query.shape[-1] ** -0.5
             )
         around = incidence.t() @ z * share
         h = h + self.out(torch.cat([seen.transpose(1, 2).flatten(2).to(h.dtype), around.to(h.dtype)], -1))
-        h = h + self.outer(squared_relu(self.inner(_norm(h))))
+        h = h + self.outer(squared_relu(self.inner(normal(h))))
         if self.walks:
             both = square[:, self.heads :] * (real[:, None, :, None] & real[:, None, None, :])
             rows, columns = pair_indices(n, h.device)
@@ -321,6 +310,6 @@ def _looked_up(table: nn.Embedding, x: Tensor) -> Tensor:
     return x @ table.weight if x.is_floating_point() else table(x)
 
 
-def _norm(x: Tensor) -> Tensor:
+def normal(x: Tensor) -> Tensor:
     """Layer norm without weights, which the maps that follow contain."""
     return nn.functional.layer_norm(x, x.shape[-1:])

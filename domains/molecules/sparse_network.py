@@ -18,21 +18,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ornstein.core.nn import NoiseEmbedding
 from ornstein.core.nn.activations import squared_relu
-from ornstein.core.nn.checks import check_integers, check_noise_level
+from ornstein.core.nn.checks import check_integers
 from ornstein.core.nn.linear import Linear, zero_init
 from ornstein.core.optional import need
-from ornstein.core.schedules import require
+from ornstein.domains.molecules.graph_network import GraphNetwork
 from ornstein.domains.molecules.interop import sparse_batch
-from ornstein.domains.molecules.network import DISTANCE, SUMS
-from ornstein.domains.molecules.pairs import as_matrix, num_pairs, pair_indices, pair_mask
+from ornstein.domains.molecules.network import DISTANCE
+from ornstein.domains.molecules.pairs import as_matrix, pair_indices, pair_mask
 from ornstein.domains.molecules.structure import graph_distances
 
 __all__ = ["BondMessages"]
 
 
-class BondMessages(nn.Module):
+class BondMessages(GraphNetwork):
     """Message passing from graphs to logits of the categories of their atoms and pairs, ``{"atoms", "bonds"}``.
 
     Args:
@@ -53,9 +52,6 @@ class BondMessages(nn.Module):
         torch.Size([1, 3, 4])
     """
 
-    _atoms: Tensor
-    _orders: Tensor
-
     def __init__(
         self,
         orders: Sequence[float],
@@ -69,29 +65,15 @@ class BondMessages(nn.Module):
         pair_width: int = 64,
         depth: int = 6,
     ) -> None:
-        super().__init__()
+        super().__init__(orders, valences, charges, weights, properties, timed, width)
         check_integers(1, width=width, pair_width=pair_width, depth=depth)
-        check_integers(0, properties=properties)
-        for name, values in (("charges", charges), ("weights", weights)):
-            require(len(values) == len(valences), name, values, f"{len(valences)} numbers, one for each of valences")
-        self.orders, self.valences, self.charges, self.weights = map(tuple, (orders, valences, charges, weights))
-        self.properties, self.timed = properties, timed
-        self.width, self.pair_width, self.depth = width, pair_width, depth
-        tables = torch.tensor([self.valences, self.charges, self.weights], dtype=torch.float32).t()
-        self.register_buffer("_atoms", tables, persistent=False)
-        self.register_buffer("_orders", torch.tensor(self.orders, dtype=torch.float32), persistent=False)
-
+        self.pair_width, self.depth = pair_width, depth
         conv = need("torch_geometric.nn", to="pass messages along bonds", extra="molecules").GINEConv
-        self.enter_atoms = nn.Embedding(len(self.valences), width)
         self.enter_bonds = nn.Embedding(len(self.orders), width)
-        self.sums = nn.Embedding(SUMS + 1, width)
         self.far = nn.Embedding(DISTANCE + 2, 2 * pair_width)
         self.pair = nn.Embedding(len(self.orders), 2 * pair_width)
-        for table in (self.enter_atoms, self.enter_bonds, self.sums, self.far, self.pair):
+        for table in (self.enter_bonds, self.far, self.pair):
             nn.init.normal_(table.weight, std=0.5)
-        self.enter_features = Linear(2, width)
-        self.noise = NoiseEmbedding(width) if timed else None
-        self.whole = Linear(len(self.valences) + 2 + 2 * properties, width)
         self.rounds = nn.ModuleList(
             conv(nn.Sequential(Linear(width, 2 * width), nn.ReLU(), zero_init(Linear(2 * width, width))))
             for _ in range(depth)
@@ -114,14 +96,14 @@ class BondMessages(nn.Module):
     ) -> dict[str, Tensor]:
         """Evaluate the network; arguments as for `GraphTransformer`, with states of categories alone."""
         atoms, bonds = x["atoms"], x["bonds"]
-        self._check(atoms, bonds, c, properties)
+        self.check(atoms, bonds, c, properties)
         real = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
         pairs = pair_mask(real)
         orders = as_matrix(self._orders[bonds] * pairs)
         # Messages follow bonds that are there; masks, whose order is 0, are none.
         shown = torch.where(self._orders[bonds] > 0, bonds, 0)
         batch = sparse_batch({"atoms": atoms, "bonds": shown}, {"atoms": real})
-        h, told = self._entered(atoms, orders, real, c, properties, properties_mask)
+        h, told = self.entered(atoms, orders, real, c, properties, properties_mask)
         h, edges = h[real], self.enter_bonds(batch.edge_attr)
         counts = real.sum(1).to(h.dtype)[:, None]
         for conv, around in zip(self.rounds, self.around):
@@ -138,39 +120,3 @@ class BondMessages(nn.Module):
         hidden = hidden + self.far(far) + self.pair(bonds)
         hidden = squared_relu(self.leave_pairs(squared_relu(hidden)))
         return {"atoms": self.leave_atoms(h), "bonds": self.leave_bonds(hidden)}
-
-    def _entered(
-        self,
-        atoms: Tensor,
-        orders: Tensor,
-        real: Tensor,
-        c: Mapping[str, Tensor],
-        properties: Tensor | None,
-        known: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Atoms before any message, and what all of a molecule are told."""
-        kinds, sums = self._atoms[atoms] * real[..., None], orders.sum(2)
-        features = torch.stack([(kinds[..., 0] - sums) / 4, kinds[..., 1]], -1)
-        h = self.enter_atoms(atoms) + self.sums(sums.round().long().clamp(max=SUMS)) + self.enter_features(features)
-        counts = torch.zeros(len(atoms), len(self.valences), device=atoms.device).scatter_add_(1, atoms, real.float())
-        size = real.sum(1, keepdim=True).to(h)
-        told = [counts / 8, size / 16, kinds[..., 2].sum(1, keepdim=True) / 16]
-        if self.properties:
-            value = h.new_zeros(len(atoms), self.properties) if properties is None else properties.to(h)
-            there = torch.zeros_like(value) if properties is None else torch.ones_like(value)
-            there = there if known is None or properties is None else known.to(h)
-            told += [value * there, there]
-        whole = self.whole(torch.cat(told, 1))
-        return h, whole if self.noise is None else whole + self.noise(c["bonds"])
-
-    def _check(self, atoms: Tensor, bonds: Tensor, c: Mapping[str, Tensor], properties: Tensor | None) -> None:
-        for name, value in (("atoms", atoms), ("bonds", bonds)):
-            fits = value.ndim == 2 and not value.is_floating_point()
-            require(fits, name, f"{tuple(value.shape)} {value.dtype}", "(B, n) int64")
-        expected = num_pairs(atoms.shape[1])
-        require(bonds.shape[1] == expected, "bonds", tuple(bonds.shape), f"{expected} pairs of {atoms.shape[1]} atoms")
-        if self.timed:
-            check_noise_level(c["bonds"], len(atoms))
-        if properties is not None:
-            shape = (len(atoms), self.properties)
-            require(tuple(properties.shape) == shape, "properties", tuple(properties.shape), f"shape {shape}")

@@ -178,7 +178,9 @@ class Anything(StateConstraint):
 @both
 def test_a_constraint_that_allows_everything_leaves_the_distribution_as_it_is(chain):
     product, whole = problem(chain)
-    drawn = dataclasses.replace(SLOW, constraint=Anything()).sample(product, {"a": (20_000, 2), "b": (20_000, 1)}, seed=0)
+    drawn = dataclasses.replace(SLOW, constraint=Anything()).sample(
+        product, {"a": (20_000, 2), "b": (20_000, 1)}, seed=0
+    )
     assert variation(joined(drawn), whole.table) < 0.02
 
 

@@ -28,6 +28,7 @@ FORMS = [
     GraphForm(hydrogens="explicit"),
     GraphForm(stereo=True),
     GraphForm(True, "explicit", True),
+    GraphForm(ordered=True),
 ]
 
 HARD = [
@@ -52,6 +53,19 @@ def flat(smiles):
     mol = Chem.MolFromSmiles(smiles)
     Chem.RemoveStereochemistry(mol)
     return smiles_of(Chem.RemoveHs(mol))
+
+
+@pytest.mark.parametrize("smiles", ["Cc1ccc(CC(=O)N2CCOCC2)cc1", "c1ccc2c(c1)[nH]c1ccccc12", "C", "[Na+].[Cl-]"])
+def test_ordered_graphs_do_not_depend_on_how_atoms_came(smiles):
+    mol, form = Chem.MolFromSmiles(smiles), GraphForm(ordered=True)
+    kinds, bonds = graph_of(mol, form)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(mol.GetNumAtoms()).tolist()
+        again = graph_of(Chem.RenumberAtoms(mol, order), form)
+        assert (again[0], sorted(again[1])) == (kinds, sorted(bonds))
+    assert [kind.element for kind in kinds] == [
+        atom.GetSymbol() for atom in Chem.MolFromSmiles(smiles_of(mol)).GetAtoms()
+    ]
 
 
 def collected(smiles, form):

@@ -12,6 +12,7 @@ from ornstein.domains.molecules.diffusion import MoleculeDiffusion
 from ornstein.domains.molecules.drawn import Generated
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.representations import REPRESENTATIONS, representation_of
+from ornstein.domains.molecules.vocabulary import GraphForm
 
 pytest.importorskip("rdkit")
 from rdkit import Chem
@@ -22,8 +23,10 @@ def data():
     return molecule_data(properties=["logP", "rings"])
 
 
-@pytest.fixture(params=["masks", "marginal"])
+@pytest.fixture(params=["masks", "marginal", "ordered"])
 def model(request, data):
+    if request.param == "ordered":
+        return small(molecule_data(properties=["logP", "rings"], form=GraphForm(ordered=True)))
     return small(data, **({"process": masks(data.facts)} if request.param == "masks" else {}))
 
 

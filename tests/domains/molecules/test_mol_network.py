@@ -4,22 +4,28 @@ import pytest
 import torch
 
 from ornstein.domains.molecules.network import GraphTransformer
+from ornstein.domains.molecules.ordered_network import OrderedTransformer
 from ornstein.domains.molecules.pairs import as_matrix, as_pairs, num_pairs, pair_mask
 from ornstein.domains.molecules.sparse_network import BondMessages
 
 KINDS = {"orders": (0, 1, 2, 3, 0), "valences": (4, 3, 2, 4), "charges": (0, 0, -1, 0), "weights": (1.0, 1.2, 1.3, 0.0)}
 
 
-def awake(messages: bool = False, **options) -> torch.nn.Module:
+def awake(messages: bool = False, ordered: bool = False, **options) -> torch.nn.Module:
     """A small network whose weights make every input count."""
     torch.manual_seed(0)
-    if messages:
+    if ordered:
+        small = {"width": 32, "pair_width": 16, "depth": 2, "head_width": 16, "places": 9}
+        network = OrderedTransformer(**KINDS, **small | options)
+    elif messages:
         pytest.importorskip("torch_geometric")
         network = BondMessages(**KINDS, **{"width": 32, "pair_width": 16, "depth": 2} | options)
     else:
         network = GraphTransformer(**KINDS, **{"width": 32, "pair_width": 16, "depth": 2, "head_width": 16} | options)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    if ordered:
+        torch.nn.init.zeros_(network.enter_rows.weight[-1])
     return network.eval()
 
 
@@ -34,6 +40,7 @@ def states(batch: int, atoms: int, seed: int = 0):
 
 def close(found, expected):
     """Equal but for the rounding of float32, of numbers as large as the largest."""
+    found, expected = found.detach(), expected.detach()
     assert float((found - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
@@ -53,7 +60,16 @@ def test_answers_move_with_the_atoms(options):
     close(bonds, other["bonds"])
 
 
-@every
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ordered": True},
+        {"messages": True},
+        {},
+        {"heat": (0.5, 2.0)},
+        {"walks": 0, "cycles": False, "distances": False},
+    ],
+)
 def test_padding_changes_nothing(options):
     network, (x, c) = awake(**options), states(3, 5)
     out = network(x, c)
@@ -76,9 +92,9 @@ def test_weights_of_categories_stand_for_categories_and_have_a_gradient():
     assert all(value.grad is not None and bool((value.grad != 0).any()) for value in soft.values())
 
 
-@pytest.mark.parametrize("messages", [False, True])
-def test_noise_levels_and_properties_count_where_they_are_told(messages):
-    network, (x, c) = awake(messages, properties=2), states(2, 5)
+@pytest.mark.parametrize("kind", [{}, {"messages": True}, {"ordered": True}])
+def test_noise_levels_and_properties_count_where_they_are_told(kind):
+    network, (x, c) = awake(**kind, properties=2), states(2, 5)
     told = torch.tensor([[1.0, -1.0], [0.5, 0.5]])
     out = network(x, c, properties=told)["atoms"]
     later = {name: v + 1 for name, v in c.items()}
@@ -87,7 +103,7 @@ def test_noise_levels_and_properties_count_where_they_are_told(messages):
     hidden = network(x, c, properties=told, properties_mask=torch.zeros(2, 2, dtype=torch.bool))["atoms"]
     assert torch.equal(none, hidden)
     assert not torch.allclose(out, none)
-    untimed = awake(messages, timed=False)
+    untimed = awake(**kind, timed=False)
     assert torch.equal(untimed(x, c)["atoms"], untimed(x, later)["atoms"])
 
 
@@ -101,6 +117,33 @@ def test_what_does_not_fit_is_refused():
         GraphTransformer(**KINDS, width=48, head_width=32)
     with pytest.raises(ValueError, match="charges"):
         GraphTransformer(**{**KINDS, "charges": (0,)})
+
+
+def test_ordered_atoms_are_told_their_places():
+    """Two numberings of a graph have different answers; more atoms than places are taken."""
+    network, (x, c) = awake(ordered=True), states(3, 7)
+    back = torch.arange(6, -1, -1)
+    moved = {"atoms": x["atoms"][:, back], "bonds": as_pairs(as_matrix(x["bonds"])[:, back][:, :, back])}
+    out, other = network(x, c)["atoms"], network(moved, c)["atoms"][:, back]
+    assert float((out - other).abs().max()) > 0.01 * float(out.abs().max())
+    few, (x, c) = awake(ordered=True, places=3), states(1, 7)
+    assert bool(few(x, c)["bonds"].isfinite().all())
+    with pytest.raises(ValueError, match="head_width"):
+        awake(ordered=True, head_width=24)
+    with pytest.raises(ValueError, match="int64"):
+        network({**states(3, 7)[0], "atoms": torch.rand(3, 7)}, states(3, 7)[1])
+
+
+def test_what_stands_in_a_row_is_the_sum_over_its_pairs():
+    network, (x, _) = awake(ordered=True), states(2, 5)
+    matrix, places = as_matrix(x["bonds"]), torch.arange(5)
+    both = torch.ones(2, 5, 5, dtype=torch.bool)
+    both[1, :, 4] = both[1, 4] = False
+    rows = network._rows(places - places[:, None] + 9, matrix, both)
+    expected = torch.zeros(2, 5, 32)
+    for b, i, j in both.nonzero().tolist():
+        expected[b, i] += network.enter_rows.weight[(j - i + 9) * 5 + int(matrix[b, i, j])]
+    close(rows, expected)
 
 
 def test_messages_follow_bonds_alone():

@@ -10,6 +10,7 @@ from ornstein.domains.molecules.optimising import objective_of
 from ornstein.domains.molecules.pairs import as_matrix
 from ornstein.domains.molecules.regressors import PropertyRegressor, Target, fit_regressor
 from ornstein.domains.molecules.scaffolds import held_places, known_part
+from ornstein.domains.molecules.vocabulary import GraphForm
 
 pytest.importorskip("rdkit")
 from rdkit import Chem
@@ -19,6 +20,15 @@ from rdkit import Chem
 def model(request):
     data = molecule_data(heldout=0)
     return small(data, **({"process": masks(data.facts)} if request.param == "masks" else {}))
+
+
+def test_models_of_ordered_graphs_keep_scaffolds_too():
+    model = small(molecule_data(heldout=0, form=GraphForm(ordered=True)))
+    part = known_part("*c1ccncc1", model.facts)
+    (opened,) = part.open.nonzero()[:, 0].tolist()
+    assert part.mol.GetAtomWithIdx(opened).GetSymbol() == "C"
+    drawn = model.decorate("*c1ccncc1", 8, size=9, seed=0)
+    assert all(mol.HasSubstructMatch(Chem.MolFromSmiles("c1ccncc1")) for mol in drawn)
 
 
 def oxygens(mol) -> float:
