@@ -37,7 +37,7 @@ SIDE, NOISE = 192, 0.01  # of a value of k-space, where pictures reach 1
 SPOKES = 60  # of the 302 that the disc of k-space takes
 JUDGED, FITTED = (2, 10, 18, 26), (6, 14, 22, 30)  # of the 33 held-out slices: to judge by, and to calibrate on
 TUNED = (6, 22)  # of these, to choose the classical methods' strengths on
-STRENGTHS = (10.0, 20.0, 40.0, 80.0)
+STRENGTHS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 LEVEL = 0.9
 CALIBRATION = 20  # steps, to find how long one takes
 
