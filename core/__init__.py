@@ -135,7 +135,7 @@ from .manifolds import (
 )
 from .masking_schedules import GeometricSchedule, PowerSchedule
 from .noise import BrownianNoise, IndependentNoise, NoiseSource, SeededNoise
-from .objectives import DenoisingObjective, Objective
+from .objectives import DenoisingObjective, LogDenoisingObjective, Objective
 from .parameterisations import Parameterisation, Prediction
 from .partial import PartlyGiven, PartsGiven, complete
 from .perturb import GridBelow, denoise, edit, invert, perturb_and_reverse, purify
@@ -344,6 +344,7 @@ __all__ = [
     "LinearOperator",
     "LinearPosterior",
     "LinearSampler",
+    "LogDenoisingObjective",
     "LogNormalTimes",
     "Manifold",
     "MarginFirst",

@@ -14,6 +14,7 @@ from ornstein.core import (
     CosineSchedule,
     DenoisingObjective,
     DPMSolver,
+    LogDenoisingObjective,
     LogNormalTimes,
     NetworkDenoiser,
     Objective,
@@ -23,7 +24,6 @@ from ornstein.core import (
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.gaussian_guess import GuessedNetwork
 from ornstein.core.nn import Folded, UNet
-from ornstein.core.objectives import LogDenoisingObjective
 from ornstein.core.training.seeds import derive_seed, seeded
 from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.physics.counts import WATER

@@ -19,6 +19,7 @@ from ornstein.core import (
     GaussianPosterior,
     ImportanceTimes,
     LikelihoodWeighting,
+    LogDenoisingObjective,
     LogNormalTimes,
     MinSNRWeighting,
     NetworkDenoiser,
@@ -41,7 +42,6 @@ from ornstein.core import (
     ZeroTerminalSNR,
 )
 from ornstein.core.config import from_config, to_config
-from ornstein.core.objectives import LogDenoisingObjective
 
 WEIGHTINGS: list[Weighting] = [UniformWeighting("eps"), UniformWeighting("v"), SNRWeighting(), MinSNRWeighting(),
                                EDMWeighting(0.5), LikelihoodWeighting(), SigmoidWeighting()]  # fmt: skip
