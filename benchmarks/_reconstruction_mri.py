@@ -65,17 +65,18 @@ class Task:
     method: str = "diffpir"
 
 
-def tasks() -> list[Task]:
+def tasks(quick: bool) -> list[Task]:
     """Cartesian with the acceleration 4 and 8, as fastMRI's masks have it, and 60 spokes; slices are real."""
+    iterations, rounds = (5, 1) if quick else (120, 4)
     real = RealPicture((SIDE, SIDE))
     coil = torch.ones(1, SIDE, SIDE, dtype=torch.complex64)
     four = CartesianMRI(random_mask(SIDE, 4.0, 0.08), rows=SIDE) @ real
     eight = CartesianMRI(random_mask(SIDE, 8.0, 0.04), rows=SIDE) @ real
     spokes = NonCartesianMRI(coil, radial_trajectory(SPOKES, (SIDE, SIDE))) @ real
     return [
-        Task("mri4", four, TotalVariation(30.0, 120), 0.07, 4, 0.37),
-        Task("mri8", eight, TotalVariation(30.0, 120, start=CGLS(2)), 0.12, 4, 0.33),
-        Task("mri_radial", spokes, TotalVariation(30.0, 120, start=CGLS(8)), 0.032, 2, 0.3, "dds"),
+        Task("mri4", four, TotalVariation(30.0, iterations), 0.07, rounds, 0.37),
+        Task("mri8", eight, TotalVariation(30.0, iterations, start=CGLS(2)), 0.12, rounds, 0.33),
+        Task("mri_radial", spokes, TotalVariation(30.0, iterations, start=CGLS(8)), 0.032, min(rounds, 2), 0.3, "dds"),
     ]
 
 
@@ -116,7 +117,7 @@ def train(task: Task, net: nn.Module, seconds: float, given: Any, folder: Path) 
     start = time.process_time()
     data = ScanData(BrainData(), [Scan(task.operator, GaussianNoise(NOISE))], task.guess, task.rounds, keep=True)
     scans = data.train_dataset()
-    for index in range(8 if given.quick else len(scans)):
+    for index in range(len(scans)):
         scans[index]
     made = time.process_time() - start
     few, more = (
@@ -140,11 +141,11 @@ def measured(task: Task, slices: Tensor, seed: int) -> Measurement:
 def classical(task: Task, seen: Measurement, truth: Tensor, fit: Tensor, given: Any, model: Any) -> dict[str, float]:
     """The better of total variation and wavelets, each at the strength that is best on other slices."""
     known = [(measured(task, fit, given.seed + 1), fit)]
-    iterations, strengths = (20, STRENGTHS[1:3]) if given.quick else (400, STRENGTHS)
+    iterations, strengths = (10, STRENGTHS[1:3]) if given.quick else (400, STRENGTHS)
     start = task.guess.start
     found = {}
     for name, method in (("tv", TotalVariation(1.0, iterations, start=start)), ("wavelet", Wavelet(1.0, iterations))):
-        few = replace(method, iterations=max(iterations // 2, 10))  # the ranking of strengths settles sooner
+        few = replace(method, iterations=iterations // 2)  # the ranking of strengths settles sooner
         chosen = replace(method, strength=tune(few, {"strength": strengths}, known)[0].strength)
         found[name] = judge_slices(chosen(seen), truth, model.scale) | {"strength": chosen.strength}
     best = max(found.values(), key=lambda row: row["psnr"])
@@ -195,7 +196,7 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
     net: nn.Module = network(given.quick)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(getattr(given, "run", None) or scratch)
-        for number, task in enumerate(tasks()):
+        for number, task in enumerate(tasks(given.quick)):
             seconds = 60 * given.minutes * given.threads * task.share
             model, spent = train(task, copy.deepcopy(net), seconds, given, folder)
             if number == 0:
