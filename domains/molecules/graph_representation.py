@@ -107,7 +107,7 @@ class GraphRepresentation(Representation):
             name: Unmasking() if isinstance(chain, AbsorbingChain) else CategoricalAncestral()
             for name, chain in _chains(process).items()
         }
-        return ProductSampler(50, samplers=samplers, constraint=self.constraint())
+        return ProductSampler(40, samplers=samplers, constraint=self.constraint())
 
     def constraint(
         self, elements: Sequence[str] | None = None, rings: Sequence[int] | None = None
