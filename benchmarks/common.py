@@ -96,6 +96,15 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def recorded(name: str) -> tuple[dict[str, float], dict[str, bool]]:
+    """Figures and checks of the last record, for runs of a part that leave the others' as they are; none without."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        return {}, {}
+    last = json.loads(path.read_text())
+    return last["figures"], last["passed"]
+
+
 def record(
     name: str,
     figures: Mapping[str, float],

@@ -20,7 +20,6 @@ install --no-deps torch-molecule optuna``). It passes if at least 60 % are valid
 """
 
 import importlib.util
-import json
 import sys
 import tempfile
 import time
@@ -29,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, TRAINING, parser, record, set_threads
+from common import TRAINING, parser, record, recorded, set_threads
 from torch import nn
 
 from ornstein.core.training import EMA
@@ -211,9 +210,8 @@ def main() -> int:
     halves = {"sequences": sequences, "graphs": graphs}
     figures: dict[str, float] = {}
     passed: dict[str, bool] = {}
-    if given.only and (before := RESULTS / "molecules_small.json").exists():
-        old = json.loads(before.read_text())
-        figures, passed = old["figures"], old["passed"]
+    if given.only:
+        figures, passed = recorded("molecules_small")
     with tempfile.TemporaryDirectory() as scratch:
         for name, half in halves.items():
             if given.only in (None, name):

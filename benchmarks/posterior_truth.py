@@ -22,7 +22,6 @@ The model is trained as `make demo` trains it, unless one is given by --model.  
 figures of the others as they are recorded.
 """
 
-import json
 import sys
 import tempfile
 import time
@@ -216,7 +215,7 @@ def main() -> int:
     peer = find_spec("deepinv") is not None
     common.set_threads(given.threads)
     parts = PARTS if given.only is None else (given.only,)
-    figures, passed = ({}, {}) if given.quick or given.only is None else recorded()
+    figures, passed = ({}, {}) if given.quick or given.only is None else common.recorded("posterior_truth")
     if "pictures" in parts:
         found = picture_figures(given.quick, peer)
         figures, passed = figures | found, passed | picture_checks(found, peer)
@@ -237,15 +236,6 @@ def main() -> int:
         threads=given.threads,
         packages=("torch", *(("deepinv",) if peer else ())),
     )
-
-
-def recorded() -> tuple[dict[str, float], dict[str, bool]]:
-    """Figures and checks of the last record."""
-    path = common.RESULTS / "posterior_truth.json"
-    if not path.exists():
-        return {}, {}
-    last = json.loads(path.read_text())
-    return last["figures"], last["passed"]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ The head is Cranium.inv3 of Debian's invesalius-examples (--head FILE); without 
 one half and leaves the figures of the other as they are recorded.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -50,7 +49,7 @@ def main() -> int:
         found, checks = module.figures(given)
         figures, passed = figures | found, passed | checks
     if given.only is not None and not given.quick:
-        before = recorded()
+        before = common.recorded("reconstruction")
         figures, passed = before[0] | figures, before[1] | passed
     return common.record(
         "reconstruction",
@@ -61,15 +60,6 @@ def main() -> int:
         threads=given.threads,
         packages=("torch", "nilearn"),
     )
-
-
-def recorded() -> tuple[dict[str, float], dict[str, bool]]:
-    """Figures and checks of the last record."""
-    path = common.RESULTS / "reconstruction.json"
-    if not path.exists():
-        return {}, {}
-    last = json.loads(path.read_text())
-    return last["figures"], last["passed"]
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ __all__ = ["Folded"]
 class Folded(nn.Module):
     """A network that sees each block of ``factor^2`` pixels as one point of ``factor^2`` times the channels.
 
-    Nothing is lost, and where the finest level of a U-Net costs most, a quarter of the points make it some four times
-    as fast at ``factor=2``: Shi et al. 2016 (arXiv 1609.05158), eq. 4, and its inverse.
+    Nothing is lost, and the finest level of a U-Net, which costs most, has a quarter of the points at ``factor=2``:
+    Shi et al. 2016 (arXiv 1609.05158), eq. 4, and its inverse.
 
     Args:
         network: maps ``(B, factor^2 C, rows / factor, columns / factor)`` and noise levels ``(B,)`` to as many points.

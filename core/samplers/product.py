@@ -73,8 +73,7 @@ class ProductSampler(Sampler):
         check_same(self.samplers, process.components, "samplers")
         for name, part in process.components.items():
             self.samplers[name].check_process(part)
-            noisy = isinstance(part, Chain) and not isinstance(part, AbsorbingChain)
-            if self.constraint is not None and noisy and type(self.samplers[name]) is not CategoricalAncestral:
+            if self.constraint is not None and _noisy(part) and type(self.samplers[name]) is not CategoricalAncestral:
                 raise ValueError(
                     f"samplers[{name!r}] is a {type(self.samplers[name]).__name__}: under a constraint, chains without "
                     "masks step by draws of data; expected CategoricalAncestral"
@@ -212,6 +211,11 @@ class ProductSampler(Sampler):
         return run.restore(self.advance(run, x, float(t), float(s), rows))
 
 
+def _noisy(process: Process) -> bool:
+    """Whether it is a chain whose states are noise, and not data as far as they show any."""
+    return isinstance(process, Chain) and not isinstance(process, AbsorbingChain)
+
+
 @dataclass
 class _Component:
     """What a component's sampler may ask of a denoiser beside posteriors."""
@@ -230,8 +234,7 @@ class _Part(Run):
 
     @property
     def noisy(self) -> bool:
-        """Whether it is a chain whose states are noise, and not data as far as they show any."""
-        return isinstance(self.denoiser.process, Chain) and not isinstance(self.denoiser.process, AbsorbingChain)
+        return _noisy(self.denoiser.process)
 
     def posterior(self, x: Any, t: Tensor | float) -> Any:
         if x is not self.at:

@@ -141,8 +141,7 @@ class TotalVariation(Classical):
         strength: of the penalty, at least 0; about the noise's share of a pixel's value over its variance.
         iterations: how many; compare `objective` with that of twice as many where it matters.
         nonnegative: whether values below 0 are forbidden.
-        start: the method whose result ``x`` begins as; zeros when not given, which takes two to four times as many
-            iterations.
+        start: the method whose result ``x`` begins as; zeros when not given, which takes more iterations.
     """
 
     strength: float

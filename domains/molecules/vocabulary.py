@@ -91,8 +91,8 @@ class GraphForm:
         hydrogens: leave them ``"implicit"``, or make each an atom, ``"explicit"``.
         stereo: keep tetrahedral centres and double bonds' geometry, as labels of Cahn, Ingold and Prelog.
         ordered: number the atoms as RDKit's canonical SMILES does, and let networks be told the places. Which of the
-            many numberings of a molecule is meant is then not left open: models learn to generate in a fraction of the
-            time, and no longer answer alike for every numbering. By default atoms stay as they come.
+            many numberings of a molecule is meant is then not left open to a model that generates, which no longer
+            answers alike for every numbering. By default atoms stay as they come.
 
     Raises:
         ValueError: other hydrogens.
