@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING
+from _reconstruction import LEVEL, checks, fitted
 from torch import Tensor
 
 from ornstein.core.nn import Folded, UNet
-from ornstein.core.training import EMA
 from ornstein.domains.medical import HeadCTData, MedicalReconstruction, Scan, ScanData
 from ornstein.domains.medical.classical import CGLS, FBP, TotalVariation, tune
 from ornstein.domains.medical.judging import judge_slices
@@ -28,7 +27,7 @@ JUDGED, FITTED = (2, 8, 14, 20), (0, 5, 17, 23)  # of the 24 held-out slices: to
 TUNED = (5, 17)  # of these, to choose total variation's strength on
 GUESS = TotalVariation(300.0, 80, nonnegative=True, start=CGLS(10))
 STRENGTHS = (150.0, 300.0, 600.0)
-LEVEL = 0.9
+RATE = 0.001  # of learning
 CALIBRATION = 15  # steps, to find how long one takes
 
 
@@ -82,27 +81,6 @@ def make(data: ScanData, given: Any) -> MedicalReconstruction:
     return MedicalReconstruction.for_data(data, network=network, spread=0.05, seed=given.seed)
 
 
-def fitted(data: ScanData, steps: int, given: Any, folder: Path) -> tuple[MedicalReconstruction, float]:
-    """A model after so many steps, and the seconds of the processor that they took."""
-    model = make(data, given)
-    start = time.process_time()
-    options = TRAINING | {"optimizer": "adamw", "log_every_n_steps": 20}
-    model.fit(
-        data,
-        run=folder,
-        max_steps=steps,
-        seed=given.seed,
-        lr=0.001,
-        warmup=min(30, steps // 4),
-        ema=EMA(min(0.995, 1 - 10 / max(steps, 20))),
-        accelerator="cpu",
-        precision="bf16-mixed",
-        devices=1,
-        **options,
-    )
-    return model, time.process_time() - start
-
-
 def train(data: ScanData, seconds: float, given: Any, folder: Path) -> tuple[MedicalReconstruction, dict[str, float]]:
     """A model after about so many seconds of the processor, scans and guesses included; what it took."""
     start = time.process_time()
@@ -110,11 +88,12 @@ def train(data: ScanData, seconds: float, given: Any, folder: Path) -> tuple[Med
     for index in range(len(scans)):
         scans[index]
     made = time.process_time() - start
-    few, more = (fitted(data, n, given, folder / f"{n}")[1] for n in (3, 3 + CALIBRATION))
+    few, more = (fitted(make(data, given), data, n, RATE, given, folder / f"{n}") for n in (3, 3 + CALIBRATION))
     each = max((more - few) / CALIBRATION, 1e-3)
     steps = max(10, int((seconds - (time.process_time() - start)) / each))
     print(f"ct: scans {made:.0f} s, {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
-    model, _ = fitted(data, steps, given, folder / "run")
+    model = make(data, given)
+    fitted(model, data, steps, RATE, given, folder / "run")
     model.save_pretrained(folder / "model")
     return model, {"ct_training_seconds": time.process_time() - start, "ct_steps": steps}
 
@@ -175,7 +154,8 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
         if given.checkpoint is not None:
             model, found = MedicalReconstruction.from_pretrained(given.checkpoint), {}
         elif given.quick:
-            model, found = fitted(data, 2, given, Path(scratch))[0], {}
+            model, found = make(data, given), {}
+            fitted(model, data, 2, RATE, given, Path(scratch))
         else:
             folder = Path(given.run or scratch) / "ct"
             model, found = train(data, 60 * given.minutes * given.threads, given, folder)
@@ -184,9 +164,5 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
         row = judge(task, scan, model, head.parts[1], given)
         print(task.name, "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
         found |= {f"{task.name}_{key}": value for key, value in row.items()}
-        passed |= {
-            f"{task.name}_gain": row["gain"] >= task.bar,
-            f"{task.name}_ssim": row["ssim"] > row["tv_ssim"],
-            f"{task.name}_coverage": 0.85 <= row["coverage"] <= 0.95,
-        }
+        passed |= checks(task.name, row, task.bar)
     return found, passed

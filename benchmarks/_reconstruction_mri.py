@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import TRAINING
+from _reconstruction import LEVEL, checks, fitted
 from torch import Tensor, nn
 
 from ornstein.core import DenoisingObjective, EDMWeighting, LogNormalTimes
 from ornstein.core.inverse import GaussianNoise, LinearOperator, Measurement
 from ornstein.core.nn import Folded, UNet
-from ornstein.core.training import EMA
 from ornstein.domains.medical import BrainData, MedicalReconstruction, Scan, ScanData
 from ornstein.domains.medical.classical import CGLS, TotalVariation, Wavelet, tune
 from ornstein.domains.medical.judging import judge_slices
@@ -38,7 +37,7 @@ SPOKES = 60  # of the 302 that the disc of k-space takes
 JUDGED, FITTED = (2, 10, 18, 26), (6, 14, 22, 30)  # of the 33 held-out slices: to judge by, and to calibrate on
 TUNED = (6, 22)  # of these, to choose the classical methods' strengths on
 STRENGTHS = (10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
-LEVEL = 0.9
+RATE = 0.002  # of learning
 CALIBRATION = 20  # steps, to find how long one takes
 
 
@@ -92,26 +91,6 @@ def make(data: ScanData, task: Task, net: nn.Module, seed: int) -> MedicalRecons
     return MedicalReconstruction.for_data(data, network=net, spread=task.spread, objective=objective, seed=seed)
 
 
-def steps_of(model: MedicalReconstruction, data: ScanData, steps: int, given: Any, folder: Path) -> float:
-    """Seconds of the processor that so many steps took."""
-    start = time.process_time()
-    options = TRAINING | {"optimizer": "adamw", "log_every_n_steps": 100}
-    model.fit(
-        data,
-        run=folder,
-        max_steps=steps,
-        seed=given.seed,
-        lr=0.002,
-        warmup=min(30, steps // 4),
-        ema=EMA(min(0.995, 1 - 10 / max(steps, 20))),
-        accelerator="cpu",
-        precision="bf16-mixed",
-        devices=1,
-        **options,
-    )
-    return time.process_time() - start
-
-
 def train(task: Task, net: nn.Module, seconds: float, given: Any, folder: Path) -> tuple[Any, dict[str, float]]:
     """A model after about so many seconds of the processor, scans and guesses included; what it took."""
     start = time.process_time()
@@ -121,14 +100,14 @@ def train(task: Task, net: nn.Module, seconds: float, given: Any, folder: Path) 
         scans[index]
     made = time.process_time() - start
     few, more = (
-        steps_of(make(data, task, copy.deepcopy(net), given.seed), data, n, given, folder / f"{task.name}-{n}")
+        fitted(make(data, task, copy.deepcopy(net), given.seed), data, n, RATE, given, folder / f"{task.name}-{n}")
         for n in ((1, 2) if given.quick else (3, 3 + CALIBRATION))
     )
     each = max((more - few) / (1 if given.quick else CALIBRATION), 1e-3)
     steps = 4 if given.quick else max(10, int((seconds - (time.process_time() - start)) / each))
     print(f"{task.name}: scans {made:.0f} s, {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
     model = make(data, task, net, given.seed)
-    steps_of(model, data, steps, given, folder / task.name)
+    fitted(model, data, steps, RATE, given, folder / task.name)
     return model, {"training_seconds": time.process_time() - start, "steps": steps}
 
 
@@ -204,9 +183,5 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
             row = spent | judge(task, model, given)
             print(task.name, "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
             found |= {f"{task.name}_{key}": value for key, value in row.items()}
-            passed |= {
-                f"{task.name}_gain": row["gain"] >= 2,
-                f"{task.name}_ssim": row["ssim"] > row["tv_ssim"],
-                f"{task.name}_coverage": 0.85 <= row["coverage"] <= 0.95,
-            }
+            passed |= checks(task.name, row, 2)
     return found, passed
