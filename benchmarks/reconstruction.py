@@ -29,7 +29,6 @@ def main() -> int:
     options.add_argument("--only", choices=HALVES, help="one half; the figures of the other stay as recorded")
     options.add_argument("--minutes", type=float, default=60.0, help="of training a half (default: %(default)s)")
     options.add_argument("--head", default="Cranium.inv3", help="the head's file (default: %(default)s)")
-    options.add_argument("--rounds", type=int, default=3, help="scans of a CT slice and scanner (default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
     options.add_argument("--checkpoint", help="a CT model of an earlier run, instead of training")

@@ -71,13 +71,11 @@ class GuessedNetwork(nn.Module):
     """A network that is shown a guess of the data as more channels, and answers about it.
 
     With the guess ``m`` of a sample and ``d = spread``, ``network([u, m], c)`` is ``F`` of the module's text: the
-    network says what the guess leaves over, at high noise as at low. What is known of this beforehand, a ``residual``
-    ``r`` in units of the state, it is shown as well: ``network([u, m, r / d], c)``. Pictures as
-    conditions are those of SR3 (Saharia et al. 2021, arXiv 2104.07636, section 2).
+    network says what the guess leaves over, at high noise as at low. Pictures as conditions are those of SR3 (Saharia
+    et al. 2021, arXiv 2104.07636, section 2).
 
     Args:
-        network: maps ``(B, 2 C, *space)``, with a residual ``(B, 3 C, *space)``, and noise levels ``(B,)`` to ``(B, C,
-            *space)``.
+        network: maps ``(B, 2 C, *space)`` and noise levels ``(B,)`` to ``(B, C, *space)``.
         spread: how far guesses are from the data, root mean square in units of the state; a rough number does.
         prediction: what the output means, which the denoiser must be told likewise.
 
@@ -103,7 +101,6 @@ class GuessedNetwork(nn.Module):
         c: Float[Tensor, "batch"],
         *,
         guess: Float[Tensor, "batch channels *space"] | None = None,
-        residual: Float[Tensor, "batch channels *space"] | None = None,
         **condition: Tensor,
     ) -> Float[Tensor, "batch channels *space"]:
         """Evaluate the network.
@@ -112,7 +109,6 @@ class GuessedNetwork(nn.Module):
             x: the noisy state, scaled to unit variance.
             c: the noise level -log_snr / 8.
             guess: of the data.
-            residual: what the guess may leave over.
             condition: what else the network is told.
         """
         if guess is None or guess.shape != x.shape:
@@ -121,6 +117,5 @@ class GuessedNetwork(nn.Module):
         mean = guess.to(x.dtype)
         about = GaussianGuess(mean, torch.full_like(mean, self.spread), c)
         u = about.standardise(x)
-        shown = [u, mean] if residual is None else [u, mean, residual.to(x.dtype) / self.spread]
-        answer = self.network(torch.cat(shown, 1), c, **condition)
+        answer = self.network(torch.cat([u, mean], 1), c, **condition)
         return about.predict(u, answer.to(x.dtype), self.prediction)

@@ -31,18 +31,28 @@ def within(interval: tuple[float, float], t: Time) -> bool | Tensor:
 
 
 def check_same_process(denoisers: Sequence[Denoiser[Any]]) -> None:
-    """Refuse denoisers of different noise schedules or chains, whose answers cannot be added."""
+    """Refuse denoisers of different noise schedules, chains or products of them, whose answers cannot be added."""
     first = denoisers[0].process
     for other in denoisers[1:]:
-        if isinstance(first, Chain) or isinstance(other.process, Chain):
-            same = repr(other.process) == repr(first) and other.process.schedule == first.schedule
-            require(other.process is first or same, "denoisers", [first, other.process], "one chain for all")
-            continue
-        if other.process is not first and other.process.schedule != first.schedule:
-            raise ValueError(
-                f"denoisers of {first} and {other.process}: expected one schedule; a NetworkDenoiser serves any, so "
-                "make one with the other's process"
-            )
+        _check_same(first, other.process)
+
+
+def _check_same(first: Any, other: Any) -> None:
+    if other is first:
+        return
+    parts, others = (getattr(process, "components", {}) for process in (first, other))
+    if parts or others:
+        require(tuple(parts) == tuple(others), "denoisers", [first, other], "one product for all")
+        for part, another in zip(parts.values(), others.values()):
+            _check_same(part, another)
+    elif isinstance(first, Chain) or isinstance(other, Chain):
+        same = repr(other) == repr(first) and other.schedule == first.schedule
+        require(same, "denoisers", [first, other], "one chain for all")
+    elif other.schedule != first.schedule:
+        raise ValueError(
+            f"denoisers of {first} and {other}: expected one schedule; a NetworkDenoiser serves any, so make one with "
+            "the other's process"
+        )
 
 
 def as_tensors(conditions: Mapping[str, Any] | None) -> dict[str, Tensor] | None:

@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..denoisers import Denoiser, GaussianPosterior, Posterior
+from ..denoisers import Denoiser
 from ..schedules import Time
 from ._parts import check_interval, check_same_process, within
+from .extrapolation import extrapolated
 
 __all__ = ["Autoguidance"]
 
 
-class Autoguidance(Denoiser):
+class Autoguidance(Denoiser[Any]):
     """Goes from a weaker denoiser's answer through and beyond the better one's: ``mean_w + scale (mean - mean_w)``.
 
     Karras et al. 2024 (arXiv 2406.02507), eq. 4.  The weaker one is of the same data and conditions, but smaller or
@@ -20,17 +18,20 @@ class Autoguidance(Denoiser):
     classifier-free guidance it needs no condition and does not push towards one.  An evaluation costs one call of
     each; outside of the interval the weaker one is not called.
 
+    On a `Chain` the reverse kernels of each position are multiplied instead, ``p^scale p_w^(1 - scale)``, as in
+    `ClassifierFreeGuidance`, and on a `ProductProcess` each component is guided as it would be alone.
+
     Args:
         denoiser: the better one.
-        weaker: the weaker one, of the same schedule.
+        weaker: the weaker one, of the same process.
         scale: 1 is the denoiser itself; 1.5 to 3 in the paper.
         interval: times within which guidance acts, ``(low, high)``, ends included.
     """
 
     def __init__(
         self,
-        denoiser: Denoiser,
-        weaker: Denoiser,
+        denoiser: Denoiser[Any],
+        weaker: Denoiser[Any],
         scale: float = 2.0,
         interval: tuple[float, float] = (0.0, 1.0),
     ) -> None:
@@ -42,12 +43,9 @@ class Autoguidance(Denoiser):
         self.scale = scale
         self.interval = interval
 
-    def forward(self, x_t: Tensor, t: Time, **condition: Any) -> Posterior:
+    def forward(self, x_t: Any, t: Time, **condition: Any) -> Any:
         active = within(self.interval, t)
         better = self.denoiser(x_t, t, **condition)
         if self.scale == 1 or active is False:
             return better
-        mean = torch.lerp(self.weaker(x_t, t, **condition).mean, better.mean, self.scale)
-        if isinstance(active, Tensor):
-            mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, better.mean)
-        return GaussianPosterior(x_t, self.process, better.level, mean)
+        return extrapolated(self.process, x_t, t, [better, self.weaker(x_t, t, **condition)], self.scale, active)

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from ..chains import Chain
-from ..denoisers import Denoiser, GaussianPosterior
-from ..products import ProductPosterior, ProductProcess
+from ..denoisers import Denoiser
 from ..schedules import Time, require
 from ._parts import as_tensors, check_interval, on_batch, within
-from .categorical import guided_posterior
+from .extrapolation import extrapolated
 
 __all__ = ["ClassifierFreeGuidance"]
 
@@ -89,30 +88,7 @@ class ClassifierFreeGuidance(Denoiser[Any]):
         if self.scale == 1 or active is False:
             return self.denoiser(x_t, t, **condition, **({} if memory is None else {"memory": memory[0]}))
         answers = self._answers(x_t, t, condition, steering, memory)
-        if not isinstance(self.process, ProductProcess):
-            return self._guided(self.process, x_t, t, answers, active, condition.get("mask"))
-        masks = self.process.expand_mask(condition.get("mask"))
-        return ProductPosterior(
-            {
-                name: self._guided(part, x_t[name], t, [answer[name] for answer in answers], active, masks[name])
-                for name, part in self.process.components.items()
-            }
-        )
-
-    def _guided(
-        self, process: Any, x_t: Tensor, t: Time, answers: list[Any], active: bool | Tensor, mask: Tensor | None
-    ) -> Any:
-        """The guided posterior of one process, of what is believed with and without the conditions."""
-        if isinstance(process, Chain):
-            power = torch.where(active, self.scale, 1.0) if isinstance(active, Tensor) else self.scale
-            return guided_posterior(x_t, process, process.level(t), answers, [power, 1 - power])
-        with_, without = (mean for answer in answers for mean in answer.mean.split(len(x_t)))
-        mean = torch.lerp(without, with_, self.scale)
-        if self.rescale:
-            mean = mean * self._factor(with_, mean, mask)
-        if isinstance(active, Tensor):
-            mean = torch.where(active.reshape(-1, *[1] * (mean.ndim - 1)), mean, with_)
-        return GaussianPosterior(x_t, process, process.level(t), mean)
+        return extrapolated(self.process, x_t, t, answers, self.scale, active, self.rescale, condition.get("mask"))
 
     def _answers(
         self, x_t: Any, t: Time, condition: dict[str, Any], steering: dict[str, Any], memory: tuple[Any, Any] | None
@@ -139,24 +115,6 @@ class ClassifierFreeGuidance(Denoiser[Any]):
             return kept | {name: torch.full_like(value, -1) for name, value in steering.items()}
         return kept
 
-    def _factor(self, conditional: Tensor, guided: Tensor, mask: Tensor | None) -> Tensor:
-        variance_c, variance_g = (_variance(mean, mask) for mean in (conditional, guided))
-        constant = variance_g == 0
-        ratio = torch.where(constant, 1.0, variance_c / torch.where(constant, 1.0, variance_g)).sqrt()
-        factor = self.rescale * ratio + 1 - self.rescale
-        return factor.reshape(-1, *[1] * (guided.ndim - 1))
-
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: value.shape for name, value in tensors.items()}
-
-
-def _variance(mean: Tensor, mask: Tensor | None) -> Tensor:
-    """Variance over each sample's coordinates, over the real ones where there is a mask, shape ``(B,)``."""
-    flat = mean.flatten(1)
-    if mask is None:
-        return flat.var(1, correction=0)
-    real = mask.reshape(*mask.shape, *[1] * (mean.ndim - 2)).expand_as(mean).flatten(1)
-    count = real.sum(1, keepdim=True).clamp(min=1)
-    centred = flat - (flat * real).sum(1, keepdim=True) / count
-    return (centred**2 * real).sum(1) / count[:, 0]

@@ -2,7 +2,7 @@ r"""Inverse problems: samples of ``p(x_0 | y)`` for a measurement ``y = A(x_0) +
 
 Methods are denoisers that wrap the prior (`DDNM`, `DDS`, `DiffPIR`, `MMPS`, `PiGDM`), which every sampler takes, or
 samplers of their own (`DDNMPlus`, `DDRM`, `DPS`, `MeasuredReplacement`, `RePaint`, `Replacement`, `ScoreMRI`, `TDS`);
-`posterior_sampler` builds one by name.
+`posterior_sampler` builds one by name. `UnrolledNetwork` learns the posterior of one kind of measurement instead.
 """
 
 from .dps import DPS
@@ -20,6 +20,7 @@ from .replacement import RePaint, Replacement
 from .solvers import conjugate_gradient, gmres
 from .spectral import DDRM, DDNMPlus
 from .tds import TDS
+from .unrolled import UnrolledNetwork
 
 __all__ = [
     "DDNM",
@@ -57,6 +58,7 @@ __all__ = [
     "SpectralOperator",
     "Subsampling",
     "UnequalNoise",
+    "UnrolledNetwork",
     "conjugate_gradient",
     "factorised",
     "gmres",

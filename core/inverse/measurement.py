@@ -2,6 +2,7 @@ r"""A measurement ``y = A(x_0) + noise``: what was seen, through what, and how n
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -156,11 +157,24 @@ class Measurement:
         noise = GaussianNoise() if noise is None else noise
         return cls(noise.sample(operator(x0), generator), operator, noise)
 
+    def __len__(self) -> int:
+        """How many measurements there are."""
+        return len(self.y)
+
     def __getitem__(self, part: slice) -> "Measurement":
         """The measurements of some samples."""
         if len(self.y) == 1:
             return self
         return Measurement(self.y[part], self.operator.part(part), self.noise.part(part))
+
+    def to(self, device: torch.device | str, **options: Any) -> "Measurement":
+        """The measurement on a device, as batches that hold one are sent there; its operator moves there itself.
+
+        Args:
+            device: where to.
+            options: of ``torch.Tensor.to``, for ``y``.
+        """
+        return Measurement(self.y.to(device, **options), self.operator.to(device), self.noise)
 
     @property
     def variance(self) -> float | Tensor:

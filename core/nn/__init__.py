@@ -17,6 +17,7 @@ from .linear import Linear, Pointwise, convolution, to_channels_last, zero_init
 from .mlp import MLP
 from .patches import join_patches, split_patches
 from .positions import axial_rotation, axial_sinusoids, rotate, rotation
+from .refiner import Refiner
 from .transformer import NeighbourConvolution, Reading, TokenBlock, TokenTransformer
 from .unet import UNet
 
@@ -36,6 +37,7 @@ __all__ = [
     "NoiseEmbedding",
     "Pointwise",
     "Reading",
+    "Refiner",
     "ResidualBlock",
     "SelfAttention",
     "TokenBlock",

@@ -23,9 +23,11 @@ from ornstein.core import (
 )
 from ornstein.core.adapter import DomainAdapter, Example
 from ornstein.core.gaussian_guess import GuessedNetwork
-from ornstein.core.nn import Folded, UNet
+from ornstein.core.inverse import LinearOperator, Mask, Measurement, UnrolledNetwork
+from ornstein.core.nn import Folded, Refiner, UNet
 from ornstein.core.training.seeds import derive_seed, seeded
-from ornstein.domains.medical.classical import Classical
+from ornstein.domains.medical.classical import FBP, Classical
+from ornstein.domains.medical.physics import ParallelBeam, Projector, spread_angles
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.scale import Scale
 
@@ -83,8 +85,9 @@ class SliceModel(DomainAdapter):
         guess: a classical method whose reconstruction the network is shown, so that it takes ``2 C`` channels
             (`GuessedNetwork`); None for a prior that knows of no measurement.
         spread: how far guesses are from the slices, about, root mean square in windows of width 2.
-        residual: a classical method whose reconstruction of what the guess leaves over the network is shown too, so
-            that it takes ``3 C`` channels; it is linear, such as filtered back-projection.
+        residual: a classical method, linear in the measurement, such as filtered back-projection, for a network that
+            works in steps and is shown what it makes of all that the answer so far leaves over (`UnrolledNetwork`).
+            ``network`` is a `Refiner` then, of ``4 C`` channels.
 
     Raises:
         ValueError: a shape, window, attenuation or spread out of range.
@@ -120,12 +123,20 @@ class SliceModel(DomainAdapter):
         self.window, self.units, self.water = self.scale.window, units, self.scale.water
         self.prediction, self.seed = prediction, seed
         self.guess, self.spread, self.residual = guess, spread, residual
-        self.told: tuple[str, ...] = () if guess is None else ("guess",) if residual is None else ("guess", "residual")
         if network is None:
             with seeded(derive_seed(seed, "initialisation")):
-                network = default_network(self.shape, channels * len(self.told))
+                if residual is not None:
+                    network = Refiner(4 * channels, channels, factor=2 if rows % 2 == columns % 2 == 0 else 1)
+                else:
+                    network = default_network(self.shape, 0 if guess is None else channels)
         process = SDE(CosineSchedule()) if process is None else process
-        shown = network if guess is None else GuessedNetwork(network, spread, prediction)
+        shown: nn.Module = network
+        if residual is not None:
+            if not isinstance(network, Refiner):
+                raise TypeError(f"network is a {type(network).__name__}: with a residual it must be a Refiner")
+            shown = UnrolledNetwork(network, residual, spread, prediction)
+        elif guess is not None:
+            shown = GuessedNetwork(network, spread, prediction)
         self.denoiser = NetworkDenoiser(shown, process, prediction)
         if objective is None:
             objective = DenoisingObjective() if guess is None else guessed_objective(spread)
@@ -137,7 +148,7 @@ class SliceModel(DomainAdapter):
     def network(self) -> nn.Module:
         """The network inside the denoiser, without what shows it a guess."""
         outer = self.denoiser.network
-        return outer.network if isinstance(outer, GuessedNetwork) else outer
+        return outer.network if isinstance(outer, (GuessedNetwork, UnrolledNetwork)) else outer
 
     @property
     def process(self) -> SDE:
@@ -151,7 +162,8 @@ class SliceModel(DomainAdapter):
 
         Args:
             batch: a dict with ``image`` ``(B, C, H, W)``, scaled so that the window is -1 to 1, as a `SliceData` gives
-                it; with ``guess`` likewise, as `ScanData` gives it, for a model that is shown one.
+                it; with ``guess`` likewise, and ``seen``, the measurement of these states, as `ScanData` gives them,
+                for a model that is shown them.
 
         Raises:
             TypeError: another kind of batch.
@@ -168,14 +180,25 @@ class SliceModel(DomainAdapter):
         # On an accelerator the check would wait for the device at every step; data modules check what they read.
         if state.device.type == "cpu" and not bool(state.isfinite().all()):
             raise ValueError("image holds NaN or infinite numbers: mask or fill them in the data module")
-        told = {}
-        for name in self.told:
-            value = batch.get(name)
-            if not isinstance(value, Tensor) or value.shape != state.shape:
-                came = "none" if value is None else f"one of shape {tuple(value.shape)}"
-                raise ValueError(f"the model is shown a {name}, and the batch has {came}: train it on a ScanData")
-            told[name] = value.float()
-        return Example(state.float(), told)
+        return Example(state.float(), self._shown(batch, tuple(state.shape)))
+
+    def _shown(self, batch: Mapping[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+        """What the network is shown of a batch of slices."""
+        if self.guess is None:
+            return {}
+        guess, seen = batch.get("guess"), batch.get("seen")
+        if not isinstance(guess, Tensor) or tuple(guess.shape) != shape:
+            came = "none" if guess is None else f"one of shape {tuple(guess.shape)}"
+            raise ValueError(f"the model is shown a guess, and the batch has {came}: train it on a ScanData")
+        if self.residual is None:
+            return {"guess": guess.float()}
+        if not isinstance(seen, Measurement) or tuple(seen.operator.shape) != self.shape:
+            came = "none" if seen is None else f"{seen!r}"
+            raise ValueError(
+                f"the model is shown residuals of a measurement 'seen', and the batch has {came}: train it on a "
+                "ScanData with a residual"
+            )
+        return {"guess": guess.float(), "seen": seen}
 
     def decode(self, state: Any) -> Tensor:
         """Slices ``(N, C, H, W)`` in units of the data; nothing is cut off."""
@@ -185,31 +208,40 @@ class SliceModel(DomainAdapter):
         """``(num, C, H, W)``."""
         return (num, *self.shape)
 
-    def prepare_condition(self, num: int, **condition: Any) -> dict[str, Tensor]:
-        """None of a prior; of a model that is shown a guess, ``guess`` and, if it has a method for it, ``residual``,
-        ``(num, C, H, W)`` as `first_guess` and `left_over` give them, or one for all.
+    def prepare_condition(self, num: int, **condition: Any) -> dict[str, Any]:
+        """None of a prior; of a model that is shown a guess ``guess``, ``(num, C, H, W)`` as `first_guess` gives it or
+        one for all, and where it is shown residuals ``seen``, the measurement of states.
 
         Raises:
-            ValueError: another condition, or no guess where the model needs one.
+            ValueError: another condition, or no guess or measurement where the model needs one.
         """
-        if other := sorted(set(condition) - set(self.told)):
+        known = () if self.guess is None else ("guess",) if self.residual is None else ("guess", "seen")
+        if other := sorted(set(condition) - set(known)):
             raise ValueError(f"unknown condition {other[0]!r}: slices are drawn from the prior, or reconstructed")
-        shape = self.shape
-        for name in self.told:
-            value = condition.get(name)
-            if not isinstance(value, Tensor) or tuple(value.shape) not in (shape, (1, *shape), (num, *shape)):
-                came = "none" if value is None else f"{tuple(getattr(value, 'shape', ()))}"
-                raise ValueError(f"{name}: {came} came; expected {(num, *shape)}, or call reconstruct(measurement)")
-        return {name: condition[name].float().expand(num, *shape) for name in self.told}
+        if self.guess is None:
+            return {}
+        shape, guess = self.shape, condition.get("guess")
+        if not isinstance(guess, Tensor) or tuple(guess.shape) not in (shape, (1, *shape), (num, *shape)):
+            came = "none" if guess is None else f"{tuple(getattr(guess, 'shape', ()))}"
+            raise ValueError(f"guess: {came} came; expected {(num, *shape)}, or call reconstruct(measurement)")
+        told: dict[str, Any] = {"guess": guess.float().expand(num, *shape)}
+        return told if condition.get("seen") is None else {**told, "seen": condition["seen"]}
 
     def preview_condition(self, num: int) -> dict[str, Any]:
         """For a model that is shown a guess, one that says nothing: the middle of the window everywhere."""
-        return {name: torch.zeros(num, *self.shape) for name in self.told}
+        return {} if self.guess is None else {"guess": torch.zeros(num, *self.shape)}
 
-    def example_batch(self, num: int) -> dict[str, Tensor]:
+    def example_batch(self, num: int) -> dict[str, Any]:
         """A batch of random slices, as a data module would give it, for the conformance suite."""
         generator = torch.Generator().manual_seed(0)
-        return {name: torch.randn(num, *self.shape, generator=generator) for name in ("image", *self.told)}
+        parts = ("image",) if self.guess is None else ("image", "guess")
+        batch: dict[str, Any] = {name: torch.randn(num, *self.shape, generator=generator) for name in parts}
+        if self.residual is not None:
+            operator: LinearOperator = Mask(torch.ones(self.shape, dtype=torch.bool))
+            if isinstance(self.residual, FBP):
+                operator = Projector(ParallelBeam(self.shape[1:], spread_angles(4)), self.shape[0])
+            batch["seen"] = Measurement.simulate(batch["image"], operator, None, generator)
+        return batch
 
     # Files, pictures and judges.
 

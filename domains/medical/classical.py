@@ -55,10 +55,12 @@ class FBP(Classical):
 
     Args:
         window, cutoff: as in `filtered_back_projection`.
+        matched: whether to project back by the operator's own adjoint, many times faster, and a little less exact.
     """
 
     window: str = "ramp"
     cutoff: float = 1.0
+    matched: bool = False
 
     def __post_init__(self) -> None:
         require(self.window in FILTERS, "window", self.window, f"one of {', '.join(FILTERS)}")
@@ -67,7 +69,8 @@ class FBP(Classical):
         operator = measurement.operator
         if not isinstance(operator, Projector):
             raise TypeError(f"FBP needs a Projector, got {type(operator).__name__}: use CGLS or TotalVariation")
-        return filtered_back_projection(measurement.y, operator.geometry, self.window, self.cutoff)
+        back = operator.adjoint if self.matched else None
+        return filtered_back_projection(measurement.y, operator.geometry, self.window, self.cutoff, back)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from ornstein.domains.medical.judges.certainty import Consistency, data_consiste
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.physics.mri import MulticoilMRI
 from ornstein.domains.medical.results import Reconstruction
-from ornstein.domains.medical.scans import first_guess, left_over
+from ornstein.domains.medical.scans import first_guess
 
 __all__ = ["MedicalReconstruction", "default_method"]
 
@@ -205,13 +205,13 @@ class MedicalReconstruction(SliceModel):
         return Measurement(measurement.y.to(self.device, torch.float32), operator, measurement.noise)
 
     @torch.no_grad()
-    def _told(self, seen: Measurement) -> dict[str, Tensor]:
+    def _told(self, seen: Measurement) -> dict[str, Any]:
         """What the network is shown of a measurement."""
         if self.guess is None:
             return {}
-        told = {"guess": first_guess(seen, self.guess, self.scale)}
+        told: dict[str, Any] = {"guess": first_guess(seen, self.guess, self.scale)}
         if self.residual is not None:
-            told["residual"] = left_over(seen, told["guess"], self.residual, self.scale)
+            told["seen"] = self.scale.measurement_of_states(seen)
         return told
 
     @torch.no_grad()
@@ -227,7 +227,7 @@ class MedicalReconstruction(SliceModel):
         with self.evaluating():
             for first in range(0, num, size):
                 shape = (min(size, num - first), *self.shape)
-                condition = {name: x.expand(shape) for name, x in told.items()}
+                condition = _expanded(told, shape)
                 parts.append(
                     sampler.sample(denoiser, shape, seed=seed, first=first, condition=condition, progress=progress)
                 )
@@ -235,12 +235,12 @@ class MedicalReconstruction(SliceModel):
             mean = self._answer(told, seed) if method == CONDITIONAL else samples.mean(0)
         return self.scale.to_units(samples), self.scale.to_units(mean)
 
-    def _answer(self, told: dict[str, Tensor], seed: int) -> Tensor:
+    def _answer(self, told: dict[str, Any], seed: int) -> Tensor:
         """The posterior mean that the network answers to noise which holds nothing of the data."""
         generator = torch.Generator().manual_seed(derive_seed(seed, "mean"))
         noise = torch.randn(2, *self.shape, generator=generator).to(self.device)  # whose remainder the mean halves
         t = float(self.process.schedule.time(NOISIEST))
-        return self.denoiser(noise, t, **{name: x.expand_as(noise) for name, x in told.items()}).mean.mean(0)
+        return self.denoiser(noise, t, **_expanded(told, noise.shape)).mean.mean(0)
 
     def _method(self, method: str, seen: Measurement, evaluations: int) -> tuple[Sampler, Any]:
         """The sampler, and the denoiser that it asks."""
@@ -389,6 +389,11 @@ class MedicalReconstruction(SliceModel):
                 f"{tuple(measurement.operator.measured)}"
             )
         return found
+
+
+def _expanded(told: Mapping[str, Any], shape: Sequence[int]) -> dict[str, Any]:
+    """What is told of one slice, for many samples of it; a measurement is one for all."""
+    return {name: x.expand(shape) if isinstance(x, Tensor) else x for name, x in told.items()}
 
 
 def _spaced(slices: Tensor, count: int) -> Tensor:

@@ -7,6 +7,7 @@ reconstructed; the network is shown the result and learns what the slice is (`Me
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +22,9 @@ from ornstein.domains.medical.data import MedicalReference, SliceData
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.scale import Scale
 
-__all__ = ["Scan", "ScanData", "ScannedSlices", "first_guess", "left_over", "turned"]
+__all__ = ["Scan", "ScanData", "ScannedSlices", "first_guess", "turned"]
 
-ZOOM, SHIFT = 0.15, 0.05  # of a slice's side, at most, either way
+SHIFT = 0.05  # of a slice's side, at most, either way
 TOGETHER = 8  # scans that are reconstructed at once where they are kept: operators take less time a slice then
 
 
@@ -49,35 +50,20 @@ def first_guess(measurement: Measurement, guess: Classical, scale: Scale) -> Ten
     return scale.to_state(scale.from_operator(guess(measurement), measurement.operator))
 
 
-def left_over(measurement: Measurement, guess: Tensor, method: Classical, scale: Scale) -> Tensor:
-    """What a classical method makes of all that a guess misses of measurements through a linear operator.
-
-    Args:
-        measurement: of slices, ``(B, *measured)``.
-        guess: states ``(B, C, H, W)``.
-        method: linear in the measurement, such as filtered back-projection.
-        scale: of the states.
-
-    Returns:
-        Differences of states ``(B, C, H, W)``.
-    """
-    seen = scale.measurement_of_states(measurement)
-    return method(Measurement(seen.y - seen.linear("residual")(guess), seen.operator, seen.noise))
-
-
-def turned(x: Tensor, generator: torch.Generator, border: float = 0.0) -> Tensor:
+def turned(x: Tensor, generator: torch.Generator, border: float = 0.0, zoom: float = 0.15) -> Tensor:
     """Slices ``(B, C, H, W)``, each mirrored or not, zoomed and shifted, and half of them turned by any angle.
 
     Args:
         x: slices; values are interpolated by cubics and stay within those of the slices.
         generator: of the draws.
         border: value beyond the edges.
+        zoom: by how much slices shrink or grow, at most.
     """
     batch = len(x)
     u = torch.rand(6, batch, generator=generator, dtype=torch.float64)
     angle = torch.where(u[0] < 0.5, 0.0, 2 * math.pi * u[1])
-    zoom, mirror = 1 + ZOOM * (2 * u[2] - 1), torch.where(u[3] < 0.5, -1.0, 1.0)
-    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    factor, mirror = 1 + zoom * (2 * u[2] - 1), torch.where(u[3] < 0.5, -1.0, 1.0)
+    cos, sin = factor * angle.cos(), factor * angle.sin()
     shift = 2 * SHIFT * (2 * u[4:] - 1)
     matrix = torch.stack(
         [torch.stack([mirror * cos, -sin, shift[0]], 1), torch.stack([mirror * sin, cos, shift[1]], 1)], 1
@@ -96,10 +82,11 @@ class ScannedSlices:
         guess: what reconstructs the scans.
         scale: of the model.
         rounds: how often each slice is scanned by each scan.
-        augment: whether slices are turned and moved.
+        zoom: by how much slices are zoomed at most, mirrored, turned and moved; None to leave them as they are.
         seed: of these, and of the noise.
         kept: items that were made before, and those made from now on; None to make each anew.
-        residual: what reconstructs what the guess leaves over, if that is to be known.
+        measured: whether the measurements are given too, as those of states; batches are of one scan then, and nothing
+            is mirrored.
     """
 
     def __init__(
@@ -109,13 +96,13 @@ class ScannedSlices:
         guess: Classical,
         scale: Scale,
         rounds: int,
-        augment: bool,
+        zoom: float | None,
         seed: int,
         kept: dict[int, dict[str, Tensor]] | None = None,
-        residual: Classical | None = None,
+        measured: bool = False,
     ) -> None:
         self.values, self.scans, self.guess, self.scale = values, tuple(scans), guess, scale
-        self.rounds, self.augment, self.seed, self.kept, self.residual = rounds, augment, seed, kept, residual
+        self.rounds, self.zoom, self.seed, self.kept, self.measured = rounds, zoom, seed, kept, measured
 
     def __len__(self) -> int:
         return len(self.values) * len(self.scans) * self.rounds
@@ -129,7 +116,8 @@ class ScannedSlices:
                 together = self._beside(index)
                 self.kept.update(zip(together, self._made(together)))
             item = self.kept[index]
-        axes = [axis for flip in scan.flips if self.augment and torch.rand(()) < 0.5 for axis in flip]
+        flips = scan.flips if self.zoom is not None and not self.measured else ()
+        axes = [axis for flip in flips if torch.rand(()) < 0.5 for axis in flip]
         return {name: x.flip(axes) for name, x in item.items()} if axes else item
 
     def _beside(self, index: int) -> list[int]:
@@ -148,27 +136,37 @@ class ScannedSlices:
             generator = torch.Generator().manual_seed(derive_seed(self.seed, "scan", index))
             number = index // len(self.scans) % len(self.values)
             x = self.values[number : number + 1]
-            x = turned(x, generator, float(x.min())) if self.augment else x
+            x = turned(x, generator, float(x.min()), self.zoom) if self.zoom is not None else x
             slices.append(scale.to_state(x))
             clean = scale.to_operator(x, scan.operator)
             measured.append(Measurement.simulate(clean, scan.operator, scan.noise, generator))
         seen = Measurement(torch.cat([one.y for one in measured]), scan.operator, measured[0].noise)
         parts = {"image": torch.cat(slices), "guess": first_guess(seen, self.guess, scale)}
-        if self.residual is not None:
-            parts["residual"] = left_over(seen, parts["guess"], self.residual, scale)
+        if self.measured:
+            parts["measured"] = seen.y
         return [{name: part[i] for name, part in parts.items()} for i in range(len(indices))]
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        items = [self[index] for index in indices]
-        return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
+        if not self.measured:
+            return _stacked([self[index] for index in indices])
+        count = len(self.scans)
+        scan, first = self.scans[indices[0] % count], indices[0] % count
+        batch = _stacked([self[index // count * count + first] for index in indices])
+        seen = Measurement(batch.pop("measured"), scan.operator, scan.noise)
+        return {**batch, "seen": self.scale.measurement_of_states(seen)}
+
+
+def _stacked(items: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+    return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
 
 class ScanData(DataModule):
     """The slices of another data module, scanned.
 
     A batch is a dict with ``image`` and ``guess``, both ``(B, channels, rows, columns)`` float32, scaled to about -1 to
-    1 by the window of the slices, and with a method for it ``residual`` (`left_over`) in the same
-    units. Held-out slices are scanned as they are, once by each scan.
+    1 by the window of the slices, and where the network is shown residuals with ``seen``, the measurement of these
+    states: the samples of such a batch are all of the scan of its first. Held-out slices are scanned as they are, once
+    by each scan.
 
     Args:
         data: the slices.
@@ -176,11 +174,13 @@ class ScanData(DataModule):
         guess: what reconstructs the scans; quick, since it runs for every picture of every batch unless they are kept.
         rounds: how often each slice is scanned by each scan before the first scan comes again.
         augment: whether training slices are turned, mirrored, zoomed and moved.
+        zoom: by how much, at most; more where slices to come are smaller than those of the data.
         water: attenuation of water in 1/mm, for Hounsfield units.
         seed: of these, and of the noise.
+        residual: what reconstructs what an estimate leaves over of a measurement, where the network is to be shown that
+            (`UnrolledNetwork`): linear, such as filtered back-projection. Without workers, which would send operators.
         keep: whether to remember each scan once made, for guesses that take long; few ``rounds`` then, for all of their
             ``rounds`` times scans times slices come to stay in memory. Without workers, which would remember their own.
-        residual: what reconstructs what the guess leaves over, where the network is to be shown that too.
         batch_size, num_workers: as in `DataModule`.
 
     Raises:
@@ -194,6 +194,7 @@ class ScanData(DataModule):
         guess: Classical,
         rounds: int = 16,
         augment: bool = True,
+        zoom: float = 0.15,
         water: float = WATER,
         seed: int = 0,
         keep: bool = False,
@@ -204,7 +205,10 @@ class ScanData(DataModule):
         super().__init__(batch_size, num_workers)
         require(len(scans) > 0, "scans", scans, "at least one")
         require(not (keep and num_workers), "num_workers", num_workers, "0, to keep the scans")
+        require(residual is None or not num_workers, "num_workers", num_workers, "0, to give measurements")
         require(rounds >= 1, "rounds", rounds, "at least 1")
+        require(0 <= zoom < 1, "zoom", zoom, "at least 0 and below 1")
+        self.zoom = zoom
         self.data, self.scans, self.guess = data, tuple(scans), guess
         self.rounds, self.augment, self.water, self.seed, self.keep = rounds, augment, water, seed, keep
         self.residual = residual
@@ -243,13 +247,21 @@ class ScanData(DataModule):
         seed = derive_seed(self.seed, "scans", part)
         kept = self._kept[part] if self.keep else None
         return ScannedSlices(
-            self.data.parts[part], self.scans, self.guess, scale, rounds, augment, seed, kept, self.residual
+            self.data.parts[part],
+            self.scans,
+            self.guess,
+            scale,
+            rounds,
+            self.zoom if augment else None,
+            seed,
+            kept,
+            self.residual is not None,
         )
 
     def reference(self) -> MedicalReference:
         """Slices of both parts, in units of the data."""
         return self.data.reference()
 
-    def collate(self, samples: dict[str, Tensor]) -> dict[str, Tensor]:  # type: ignore[override]  # a batch already
+    def collate(self, samples: dict[str, Any]) -> dict[str, Any]:  # type: ignore[override]  # a batch already
         """A batch of slices, which come as a batch already."""
         return samples

@@ -58,7 +58,11 @@ def view_weights(geometry: Geometry) -> Float[Tensor, " views"]:
 
 
 def filtered_back_projection(
-    y: Float[Tensor, "batch channels views cells"], geometry: Geometry, window: str = "ramp", cutoff: float = 1.0
+    y: Float[Tensor, "batch channels views cells"],
+    geometry: Geometry,
+    window: str = "ramp",
+    cutoff: float = 1.0,
+    adjoint: Callable[[Tensor], Tensor] | None = None,
 ) -> Float[Tensor, "batch channels rows columns"]:
     """The picture whose line integrals are ``y``, as well as they tell; differentiable in ``y``.
 
@@ -70,9 +74,12 @@ def filtered_back_projection(
         geometry: its rays; a fan's angles go round the whole circle.
         window: a key of `FILTERS`.
         cutoff: frequency from which nothing is kept, as a part of the detector's highest.
+        adjoint: of the projection (`Projector.adjoint`), to project back by its weights times ``tau / (a b)`` for
+            pixels of ``a x b`` instead of by linear interpolation, for parallel beams.
 
     Raises:
-        ValueError: a sinogram of another shape, an unknown window, or a fan beam over less than the circle.
+        ValueError: a sinogram of another shape, an unknown window, or a fan beam over less than the circle or with an
+            adjoint.
     """
     if y.ndim != 4 or tuple(y.shape[2:]) != (geometry.views, geometry.count):
         raise ValueError(
@@ -83,11 +90,15 @@ def filtered_back_projection(
     require(0 < cutoff <= 1, "cutoff", cutoff, "a part of the highest frequency, above 0 and at most 1")
     weights = view_weights(geometry).to(y)
     if isinstance(geometry, FanBeam):
+        if adjoint is not None:
+            raise ValueError("adjoint: rays of a fan beam lie apart by what the place says; leave it out")
         missing = 2 * math.pi - float(view_weights(geometry).sum())
         require(missing < 0.02, "angles", geometry.angles[:3], "a fan beam's to go round the whole circle evenly")
         rows = _convolve(y * geometry.fan_angles().cos().to(y), _fan_kernel(geometry), window, cutoff)
         return _from_fan(rows * weights[:, None], geometry)
     rows = _convolve(y, geometry.cell * ramp_kernel(geometry.count, geometry.cell), window, cutoff)
+    if adjoint is not None:
+        return adjoint(rows * weights[:, None]) * (geometry.cell / (geometry.sides[0] * geometry.sides[1]))
     return _from_parallel(rows * weights[:, None], geometry)
 
 

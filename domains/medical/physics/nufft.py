@@ -69,6 +69,7 @@ class NonUniformFFT(LinearOperator):
         require(2 <= width <= 16, "width", width, "2 to 16 points of the grid")
         require(1.25 <= oversampling <= 4, "oversampling", oversampling, "1.25 to 4")
         self.width, self.oversampling = width, oversampling
+        self._densities: dict[int, Tensor] = {}
         self.grid = tuple(2 * math.ceil(n * oversampling / 2) for n in shape)
         for n, fine in zip(shape, self.grid):
             require(fine >= width, "shape", shape, f"at least {math.ceil(width / oversampling)} pixels a side for {n=}")
@@ -113,6 +114,11 @@ class NonUniformFFT(LinearOperator):
             iterations: how many; what is left of the error falls as their inverse, to some 3 % on spokes after 20.
         """
         require(iterations >= 1, "iterations", iterations, "at least 1")
+        if iterations not in self._densities:
+            self._densities[iterations] = self._density(iterations)
+        return self._densities[iterations].to(self.points.device)
+
+    def _density(self, iterations: int) -> Tensor:
         weights = torch.ones(1, len(self.points), device=self.points.device)
         for _ in range(iterations):
             weights = weights / self.matrix(self.matrix.transpose(weights))

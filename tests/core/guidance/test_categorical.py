@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ornstein.core import (
     SDE,
+    Autoguidance,
     ClassifierFreeGuidance,
     CosineSchedule,
     Denoiser,
     FixedCondition,
     GaussianDenoiser,
+    IndependentDenoisers,
     MixtureOfDenoisers,
     ProductOfDenoisers,
 )
@@ -507,3 +509,42 @@ def test_bad_input_is_refused() -> None:
             guided(reachable(MASKS), 0.5)
     with pytest.raises(ValueError, match="guidance without a condition"):
         ClassifierFreeGuidance(Labelled(MASKS), 2.0)(reachable(MASKS), 0.5)
+
+
+# Autoguidance.
+
+
+@each_chain
+def test_autoguidance_is_classifier_free_guidance_away_from_the_weaker(chain: Chain) -> None:
+    better, weaker = given(chain, 0), anything(chain)
+    x, t = reachable(chain), 0.6
+    guided = Autoguidance(better, weaker, 2.0)(x, t)
+    same = ClassifierFreeGuidance(Labelled(chain), 2.0)(x, t, **labels(x, 0))
+    possible = better.log_prob(x, t) > -torch.inf
+    for s in (0.0, 0.3):
+        close(guided.reverse(s).probs[possible], same.reverse(s).probs[possible])
+    assert torch.equal(Autoguidance(better, weaker, 1.0)(x, t).log_probs, better(x, t).log_probs)
+    apart = Autoguidance(better, weaker, 2.0, (0.0, 0.5))(x, torch.linspace(0.4, 0.6, len(x), dtype=torch.float64))
+    late = torch.linspace(0.4, 0.6, len(x)) > 0.5
+    plain = better(x, torch.linspace(0.4, 0.6, len(x), dtype=torch.float64))
+    close(apart.reverse(0.3).probs[late & possible], plain.reverse(0.3).probs[late & possible])
+
+
+def test_autoguidance_of_products_guides_each_part() -> None:
+    chain, process = NOISE[0], SDE(CosineSchedule())
+    mean, weak = torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    parts = [
+        {"kind": expert, "place": GaussianDenoiser(process, m, torch.eye(2, dtype=torch.float64))}
+        for expert, m in ((given(chain, 0), mean), (anything(chain), weak))
+    ]
+    pair = [IndependentDenoisers(part) for part in parts]
+    x = {"kind": reachable(chain)[:5], "place": torch.randn(5, 2, dtype=torch.float64)}
+    guided = Autoguidance(*pair, 1.7)(x, 0.5)
+    for name in x:
+        alone = Autoguidance(parts[0][name], parts[1][name], 1.7)(x[name], 0.5)
+        close(guided[name].mean, alone.mean)
+    other = IndependentDenoisers({**parts[1], "kind": given(NOISE[1], 0)})
+    with pytest.raises(ValueError, match="one chain for all"):
+        Autoguidance(pair[0], other)
+    with pytest.raises(ValueError, match="one product for all"):
+        Autoguidance(pair[0], parts[0]["place"])

@@ -10,7 +10,7 @@ from torch import nn
 from ornstein.core import DPMSolver, conformance
 from ornstein.core.config import from_config, to_config
 from ornstein.core.inverse import GaussianNoise, Measurement
-from ornstein.core.nn import UNet
+from ornstein.core.nn import Refiner, UNet
 from ornstein.domains.medical import CGLS, FBP, EllipseData, MedicalReconstruction, Scan, ScanData
 from ornstein.domains.medical.physics import (
     CartesianMRI,
@@ -81,25 +81,75 @@ def test_kept_scans_are_made_once() -> None:
         data(keep=True, num_workers=1)
 
 
-def test_residuals_are_what_the_guess_leaves_over() -> None:
-    slices, operator = EllipseData(size=16, count=4, heldout=2), views(12)
-    scans = [Scan(operator, GaussianNoise(0.0)), Scan(views(5), GaussianNoise(0.0))]
-    # Of a guess that is as linear as what reconstructs the rest: FBP of (y - A FBP y).
-    items = ScanData(slices, scans, FBP(), augment=False, residual=FBP("hann"), keep=True).train_dataset()
-    seen = operator(slices.parts[0][1:2])
-    rest = 2 * FBP("hann")(Measurement(seen - operator(FBP()(seen_of(seen, operator))), operator))[0]
-    torch.testing.assert_close(items[2]["residual"], rest, rtol=1e-4, atol=1e-5)
-    assert sorted(items.kept) == [0, 2, 4, 6]  # the items of its scan, together
-    module = ScanData(slices, scans, FBP(), residual=FBP("hann"))
-    model = MedicalReconstruction.for_data(module)
-    assert model.residual == FBP("hann")
-    assert set(model.encode(module.train_dataset().__getitems__([0, 3])).condition) == {"guess", "residual"}
-    told = model._told(Measurement(seen, operator, GaussianNoise(0.0)))
-    torch.testing.assert_close(told["residual"][0], items[2]["residual"], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="residual"):
+def test_measurements_come_in_batches_of_one_scan() -> None:
+    module = data(augment=False, residual=FBP("hann", matched=True), rounds=1)
+    items = module.train_dataset()
+    batch = items.__getitems__([3, 4, 6])  # of both scans; all become those of the first one's
+    assert batch["seen"].operator is module.scans[1].operator
+    plain = data(augment=False, rounds=1).train_dataset().__getitems__([3, 5, 7])
+    for name in ("image", "guess"):
+        assert torch.equal(batch[name], plain[name])
+    # A measurement of states: without noise it is what the operator makes of them.
+    clean = ScanData(module.data, [Scan(views(12), GaussianNoise(0.0))], FBP(), augment=False, residual=FBP())
+    for kept in (False, True):
+        clean.keep = kept
+        found = clean.train_dataset().__getitems__([0, 2])
+        torch.testing.assert_close(found["seen"].y, found["seen"].operator(found["image"]), rtol=1e-4, atol=1e-4)
+    moved = found["seen"].to("cpu")
+    assert torch.equal(moved.y, found["seen"].y)
+    assert moved.operator is found["seen"].operator
+    with pytest.raises(ValueError, match="num_workers=1: expected 0, to give"):
+        data(residual=FBP(), num_workers=1)
+
+
+def unrolled(**options: object) -> MedicalReconstruction:
+    return MedicalReconstruction(
+        SHAPE, network=Refiner(4, 1, steps=2, widths=(8,)), guess=FBP(), residual=FBP("hann", matched=True), **options
+    )
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_adapter_keeps_the_contract_where_it_is_unrolled(check) -> None:
+    check(unrolled(sampler=DPMSolver(3)).eval())
+
+
+def test_an_unrolled_model_learns_from_measurements_and_is_saved(tmp_path: Path) -> None:
+    module = data(batch_size=8, residual=FBP("hann", matched=True))
+    model = MedicalReconstruction.for_data(module, network=Refiner(4, 1, steps=2, widths=(8,)))
+    assert model.residual == FBP("hann", matched=True)
+    options = {"sample_every": 0, "accelerator": "cpu", "lr": 0.01, "ema": None, "log_every_n_steps": 100}
+    model.fit(module, run=tmp_path / "run", max_steps=60, **options)
+    told = model.encode(module.validation_dataset().__getitems__([0, 2, 4]))
+    assert set(told.condition) == {"guess", "seen"}
+    noise = torch.randn(told.state.shape, generator=torch.Generator().manual_seed(0))
+
+    def error(x: torch.Tensor) -> float:
+        return float((x - told.state).square().mean())
+
+    with torch.no_grad():
+        found = model.denoiser(noise, 0.999, **told.condition).mean
+        blind = model.denoiser(noise, 0.999, guess=told.condition["guess"]).mean
+    assert error(found) < 0.7 * error(told.condition["guess"])
+    assert error(found) < 0.8 * error(blind)  # it is the measurement that tells
+    model.save_pretrained(tmp_path / "model")
+    loaded = MedicalReconstruction.from_pretrained(tmp_path / "model")
+    seen = model.simulate(module.reference().heldout[:2], views(12), LogCounts(1e5))
+    pictures = [one.reconstruct(seen, num=2, evaluations=3, seed=0) for one in (model, loaded)]
+    torch.testing.assert_close(pictures[0].mean, pictures[1].mean)
+    assert pictures[0].method == "conditional"
+    assert float(model.reconstruct(seen, method="dds", num=2, evaluations=4, seed=0).mean.isfinite().all()) == 1
+
+
+def test_what_an_unrolled_model_is_not_shown_is_refused() -> None:
+    model = unrolled()
+    with pytest.raises(ValueError, match="ScanData with a residual"):
         model.encode(data().train_dataset().__getitems__([0, 1]))
+    with pytest.raises(ValueError, match="unknown condition 'label'"):
+        model.sample(2, label=1)
     with pytest.raises(ValueError, match=r"residual=.* of no guess"):
         MedicalReconstruction(SHAPE, residual=FBP())
+    with pytest.raises(TypeError, match="network is a UNet: with a residual it must be a Refiner"):
+        MedicalReconstruction(SHAPE, network=small(), guess=FBP(), residual=FBP())
 
 
 def seen_of(y: torch.Tensor, operator: Projector) -> Measurement:
