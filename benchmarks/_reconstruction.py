@@ -1,6 +1,8 @@
-"""What both halves of `reconstruction` share: training of so many steps, and the bars of a task."""
+"""What both halves of `reconstruction` share: training for so long, and the bars of a task."""
 
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ from ornstein.core.training import EMA
 from ornstein.domains.medical import MedicalReconstruction, ScanData
 
 LEVEL = 0.9
+SPREAD = 0.1  # of the guesses about the truth, in states
+ROUNDS = 1000  # of scans, more than there is time for: each is seen once
+RATE = 0.003  # of learning
+CALIBRATION = 15  # steps, to find how long one takes
 
 
-def fitted(model: MedicalReconstruction, data: ScanData, steps: int, lr: float, given: Any, folder: Path) -> float:
+def fitted(model: MedicalReconstruction, data: ScanData, steps: int, given: Any, folder: Path) -> float:
     """Trains a model for so many steps; the seconds of the processor that they took."""
     start = time.process_time()
     model.fit(
@@ -20,7 +26,7 @@ def fitted(model: MedicalReconstruction, data: ScanData, steps: int, lr: float, 
         run=folder,
         max_steps=steps,
         seed=given.seed,
-        lr=lr,
+        lr=RATE,
         warmup=min(30, steps // 4),
         ema=EMA(min(0.995, 1 - 10 / max(steps, 20))),
         accelerator="cpu",
@@ -29,6 +35,30 @@ def fitted(model: MedicalReconstruction, data: ScanData, steps: int, lr: float, 
         **TRAINING | {"optimizer": "adamw", "log_every_n_steps": 20},
     )
     return time.process_time() - start
+
+
+def trained(
+    name: str, make: Callable[[], MedicalReconstruction], data: ScanData, given: Any, folder: Path
+) -> tuple[MedicalReconstruction, dict[str, float]]:
+    """A model after ``given.minutes`` on ``given.threads`` cores, saved in the folder; what it took.
+
+    Args:
+        name: of figures.
+        make: a model that knows nothing yet.
+        data: what it learns from.
+        given: ``minutes``, ``threads``, ``seed`` and ``quick``, for two steps.
+        folder: of the run.
+    """
+    start, model, steps = time.process_time(), make(), 2
+    if not given.quick:
+        few, more = (fitted(make(), data, n, given, folder / f"{n}") for n in (3, 3 + CALIBRATION))
+        each = max((more - few) / CALIBRATION, 1e-3)
+        seconds = 60 * given.minutes * given.threads - (time.process_time() - start)
+        steps = max(10, int(seconds / each))
+        print(f"{name}: {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
+    fitted(model, data, steps, given, folder / "run")
+    model.save_pretrained(folder / "model")
+    return model, {f"{name}_training_seconds": time.process_time() - start, f"{name}_steps": steps}
 
 
 def checks(name: str, row: dict[str, float], bar: float) -> dict[str, bool]:

@@ -7,14 +7,13 @@ Slices are cut off at -1000 HU, which the padding of this scan falls below: noth
 total variation is told so.
 """
 
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from _reconstruction import LEVEL, checks, fitted
+from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, trained
 from torch import Tensor
 
 from ornstein.core.nn import Refiner
@@ -29,10 +28,6 @@ TUNED = (5, 17)  # of these, to choose total variation's strength on
 GUESS = FBP("hann", matched=True)
 BASELINE = TotalVariation(300.0, nonnegative=True, start=CGLS(10))
 STRENGTHS = (150.0, 300.0, 600.0)
-SPREAD = 0.1  # of the guess about the truth, in states
-RATE = 0.003  # of learning
-ROUNDS = 1000  # of scans, more than there is time for: each is seen once
-CALIBRATION = 15  # steps, to find how long one takes
 
 
 class Head(HeadCTData):
@@ -64,9 +59,9 @@ class Task:
     iterations: tuple[int, ...] = (150, 400)
 
     def scan(self) -> Scan:
-        """Views that go all the way round are mirrored by mirrored slices, others turned by half a turn."""
+        """The scanner, and how it counts."""
         beam = ParallelBeam((SIDE, SIDE), spread_angles(self.views, self.arc), pixel=PIXEL)
-        return Scan(Projector(beam), LogCounts(self.photons), ((-1,),) if self.arc == 180 else ((-2, -1),))
+        return Scan(Projector(beam), LogCounts(self.photons))
 
 
 TASKS = (
@@ -81,19 +76,6 @@ def make(data: ScanData, given: Any) -> MedicalReconstruction:
     """A model that knows nothing yet: it answers the guess."""
     network = Refiner(4, 1, steps=1, widths=(16,)) if given.quick else None
     return MedicalReconstruction.for_data(data, network=network, spread=SPREAD, seed=given.seed)
-
-
-def train(data: ScanData, seconds: float, given: Any, folder: Path) -> tuple[MedicalReconstruction, dict[str, float]]:
-    """A model after about so many seconds of the processor, scans and guesses included; what it took."""
-    start = time.process_time()
-    few, more = (fitted(make(data, given), data, n, RATE, given, folder / f"{n}") for n in (3, 3 + CALIBRATION))
-    each = max((more - few) / CALIBRATION, 1e-3)
-    steps = max(10, int((seconds - (time.process_time() - start)) / each))
-    print(f"ct: {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
-    model = make(data, given)
-    fitted(model, data, steps, RATE, given, folder / "run")
-    model.save_pretrained(folder / "model")
-    return model, {"ct_training_seconds": time.process_time() - start, "ct_steps": steps}
 
 
 def classical(task: Task, scan: Scan, fit: Tensor, model: MedicalReconstruction, given: Any) -> TotalVariation:
@@ -150,12 +132,8 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
     with tempfile.TemporaryDirectory() as scratch:
         if given.checkpoint is not None:
             model, found = MedicalReconstruction.from_pretrained(given.checkpoint), {}
-        elif given.quick:
-            model, found = make(data, given), {}
-            fitted(model, data, 2, RATE, given, Path(scratch))
         else:
-            folder = Path(given.run or scratch) / "ct"
-            model, found = train(data, 60 * given.minutes * given.threads, given, folder)
+            model, found = trained("ct", lambda: make(data, given), data, given, Path(given.run or scratch) / "ct")
     passed: dict[str, bool] = {}
     for task, scan in zip(TASKS, scans):
         row = judge(task, scan, model, head.parts[1], given)

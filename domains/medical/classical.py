@@ -55,7 +55,8 @@ class FBP(Classical):
 
     Args:
         window, cutoff: as in `filtered_back_projection`.
-        matched: whether to project back by the operator's own adjoint, many times faster, and a little less exact.
+        matched: whether to project back by the operator's own adjoint, for parallel beams: many times faster, and less
+            exact where cells are finer than pixels.
     """
 
     window: str = "ramp"

@@ -35,14 +35,10 @@ class Scan:
     Args:
         operator: of the measurement, for slices of one shape.
         noise: of the measurement.
-        flips: axes along which a slice and what was made of its scan may be mirrored together, at random, in training:
-            mirrored slices are scanned as likely as others and by rays that are mirrored too. ``((-1,), (-2,))`` for
-            evenly spread views; ``((-2, -1),)``, half a turn, for any parallel beam.
     """
 
     operator: Operator
     noise: NoiseModel | None = None
-    flips: tuple[tuple[int, ...], ...] = ()
 
 
 def first_guess(measurement: Measurement, guess: Classical, scale: Scale) -> Tensor:
@@ -74,7 +70,7 @@ def turned(x: Tensor, generator: torch.Generator, border: float = 0.0, zoom: flo
 
 
 class ScannedSlices:
-    """Slices with guesses from scans of them; item ``i`` is the same each time, but for flips.
+    """Slices with guesses from scans of them; item ``i`` is the same each time.
 
     Args:
         values: slices ``(N, C, H, W)`` in units of the data.
@@ -85,8 +81,7 @@ class ScannedSlices:
         zoom: by how much slices are zoomed at most, mirrored, turned and moved; None to leave them as they are.
         seed: of these, and of the noise.
         kept: items that were made before, and those made from now on; None to make each anew.
-        measured: whether the measurements are given too, as those of states; batches are of one scan then, and nothing
-            is mirrored.
+        measured: whether the measurements are given too, as those of states; batches are of one scan then.
     """
 
     def __init__(
@@ -108,17 +103,12 @@ class ScannedSlices:
         return len(self.values) * len(self.scans) * self.rounds
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        scan = self.scans[index % len(self.scans)]
         if self.kept is None:
-            (item,) = self._made([index])
-        else:
-            if index not in self.kept:
-                together = self._beside(index)
-                self.kept.update(zip(together, self._made(together)))
-            item = self.kept[index]
-        flips = scan.flips if self.zoom is not None and not self.measured else ()
-        axes = [axis for flip in flips if torch.rand(()) < 0.5 for axis in flip]
-        return {name: x.flip(axes) for name, x in item.items()} if axes else item
+            return self._made([index])[0]
+        if index not in self.kept:
+            together = self._beside(index)
+            self.kept.update(zip(together, self._made(together)))
+        return self.kept[index]
 
     def _beside(self, index: int) -> list[int]:
         """An item and its neighbours among those of the same scan and round."""

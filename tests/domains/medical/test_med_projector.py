@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.inverse import GaussianNoise, Measurement
+from ornstein.domains.medical.classical import FBP
 from ornstein.domains.medical.judges import psnr, ssim
 from ornstein.domains.medical.physics.counts import (
     LogCounts,
@@ -129,6 +130,12 @@ def test_weights_of_axis_parallel_rays_are_sums_of_rows() -> None:
             ),
             "whole circle",
         ),
+        (
+            lambda: filtered_back_projection(
+                torch.zeros(1, 1, 9, 5), FanBeam((8, 8), spread_angles(9, 360), cells=5, source=20.0), adjoint=abs
+            ),
+            "adjoint: rays of a fan beam",
+        ),
         (lambda: Phantom([(1.0, 0.0, 1.0, 0.0, 0.0, 0.0)]), "ellipses"),
     ],
 )
@@ -144,6 +151,17 @@ def test_filtered_back_projection_of_shepp_logan() -> None:
     assert psnr(picture[0], truth[0]) >= 28.6
     assert ssim(picture[0], truth[0]) >= 0.94
     # A scale gone wrong would show in the mean first.
+    assert float(picture.mean() / truth.mean()) == pytest.approx(1, abs=0.002)
+
+
+@pytest.mark.parametrize(("pixel", "spacing", "least"), [(1.0, 1.0, 29.0), (0.5, 0.5, 29.0), (0.5, 0.75, 25.0)])
+def test_filtered_back_projection_by_the_adjoint(pixel: float, spacing: float, least: float) -> None:
+    projector = Projector(ParallelBeam((128, 128), spread_angles(180), pixel=pixel, spacing=spacing))
+    truth = shepp_logan().image(128)
+    seen = Measurement(projector(truth), projector)
+    picture = FBP(matched=True)(seen)
+    assert psnr(picture[0], truth[0]) >= least
+    assert psnr(picture[0], truth[0]) >= psnr(FBP()(seen)[0], truth[0]) - 0.5
     assert float(picture.mean() / truth.mean()) == pytest.approx(1, abs=0.002)
 
 
