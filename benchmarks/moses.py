@@ -3,9 +3,10 @@
 A `MoleculeDiffusion` on graphs, their atoms in the order of canonical SMILES, is trained on molecules of MOSES
 (Polykovskiy et al. 2020, arXiv 1811.12823) for ``--minutes`` of ``--threads`` cores: what a step costs is measured
 first, on 30 steps, and the number of steps follows; on a GPU (``--device cuda``) minutes are those of the clock. The
-network is trained in bfloat16. Then ``--num`` molecules are drawn with the constraint on valences and as many without,
-and judged by MOSES' own definitions: FCD and scaffolds against its test set, novelty against
-all of its 1.58 million training molecules.
+network is trained in bfloat16. ``--share`` of the time goes into a second model of the same kind, away from which the
+first is guided by ``--scale`` (`Autoguidance`). Then ``--num`` molecules are drawn with the constraint on valences and
+as many without, and judged by MOSES' own definitions: FCD and scaffolds against its test set, novelty against all of
+its 1.58 million training molecules.
 
 Figures: ``validity`` and ``validity_unconstrained`` (RDKit accepts the molecule and its SMILES), ``connected`` and
 ``connected_unconstrained`` (valid, and one piece), ``unique``, ``novel``, ``fcd``, ``scaffold``, ``filters`` and others
@@ -15,6 +16,7 @@ peak of resident memory grows while a batch of 512 is drawn. It passes at validi
 0.99, novel 0.95, FCD 5, scaffolds 0.05 and filters 0.9; n = 2,000 real molecules have FCD 0.63.
 """
 
+import json
 import math
 import sys
 import tempfile
@@ -24,12 +26,14 @@ from typing import Any
 
 from common import TRAINING, parser, peak_growth, record, set_threads
 
+from ornstein.core import Autoguidance
 from ornstein.core.training import EMA
 from ornstein.domains.molecules import GraphForm, MoleculeDiffusion, MOSESData
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.ordered_network import OrderedTransformer
 
 CALIBRATION = 30
+TRAINED = "trained.json"  # what both models took
 BARS = {
     "validity": 0.995,
     "validity_unconstrained": 0.7,
@@ -87,6 +91,21 @@ def budgeted(data: MOSESData, given: Any, seconds: float, folder: Path) -> tuple
     return model, steps, spent
 
 
+def both_trained(data: MOSESData, given: Any, folder: Path) -> tuple[MoleculeDiffusion, MoleculeDiffusion, Any]:
+    """The model, the weaker one, and what they took."""
+    seconds = 10.0 if given.quick else 60 * given.minutes * (given.threads if given.device == "cpu" else 1)
+    weaker, few, spent_weaker = budgeted(data, given, given.share * seconds, folder / "weaker")
+    model, steps, spent = budgeted(data, given, (1 - given.share) * seconds, folder)
+    figures = {
+        "steps": steps,
+        "weaker_steps": few,
+        "molecules_seen": (steps + few) * given.batch,
+        "training_seconds": spent + spent_weaker,
+    }
+    (folder / TRAINED).write_text(json.dumps(figures))
+    return model, weaker, figures
+
+
 def draw(model: MoleculeDiffusion, given: Any, steps: int, constraint: bool) -> tuple[Any, float]:
     """Molecules, and how many a second."""
     import dataclasses
@@ -136,7 +155,7 @@ def main() -> int:
     options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
     options.add_argument("--count", type=int, default=500_000, help="molecules to train on (default: %(default)s)")
     options.add_argument("--num", type=int, default=2000, help="molecules to draw (default: %(default)s)")
-    options.add_argument("--steps", type=int, nargs="+", default=[100], help="of the sampler (default: 100)")
+    options.add_argument("--steps", type=int, nargs="+", default=[50], help="of the sampler (default: 50)")
     options.add_argument("--batch", type=int, default=64, help="molecules a training step (default: %(default)s)")
     options.add_argument("--batch-sample", type=int, default=256, help="molecules drawn at once (default: %(default)s)")
     options.add_argument("--lr", type=float, default=0.008, help="(default: %(default)s)")
@@ -146,7 +165,9 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options.add_argument("--memory", action="store_true", help="also measure the memory of a batch of 512")
     options.add_argument("--run", help="folder for the model (default: a temporary one)")
-    options.add_argument("--checkpoint", help="a model of an earlier run, instead of training")
+    options.add_argument("--share", type=float, default=0.04, help="of the time for the weaker model (default: 0.04)")
+    options.add_argument("--scale", type=float, default=2.0, help="of autoguidance, 1 for none (default: %(default)s)")
+    options.add_argument("--checkpoint", help="folder of an earlier --run, whose models are taken instead of training")
     given = options.parse_args()
     set_threads(given.threads)
     if given.quick:
@@ -156,16 +177,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(given.run or scratch)
         if given.checkpoint:
-            model = MoleculeDiffusion.from_pretrained(given.checkpoint)
+            model, weaker = (
+                MoleculeDiffusion.from_pretrained(Path(given.checkpoint, *part, "run", "model"))
+                for part in ((), ("weaker",))
+            )
+            figures |= json.loads(Path(given.checkpoint, TRAINED).read_text())
         else:
             data = MOSESData(
                 count=given.count, heldout_count=100, form=GraphForm(ordered=True), validation=0, batch_size=given.batch
             )
-            seconds = 10.0 if given.quick else 60 * given.minutes * (given.threads if given.device == "cpu" else 1)
-            model, steps, spent = budgeted(data, given, seconds, folder)
-            figures |= {"steps": steps, "molecules_seen": steps * given.batch, "training_seconds": spent}
-        model = model.to(given.device).eval()
+            model, weaker, figures = both_trained(data, given, folder)
+        model, weaker = model.to(given.device).eval(), weaker.to(given.device).eval()
         figures["parameters"] = sum(p.numel() for p in model.network.parameters())
+        model.denoiser = Autoguidance(model.denoiser, weaker.denoiser, given.scale)
+        figures["autoguidance"] = given.scale
         figures |= measured(model, given)
         print(figures, file=sys.stderr)
     passed = {name: figures.get(name, 0.0) >= bar for name, bar in BARS.items()} | {"fcd": figures["fcd"] <= 5}

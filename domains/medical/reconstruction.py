@@ -75,7 +75,8 @@ class MedicalReconstruction(SliceModel):
     `ScanData` simulates: it serves scanners like those, and needs no steps through the operator. Its samples come from
     the learned posterior (``method="conditional"``, the default then), and its mean from the network's own answer to
     pure noise, which is the posterior mean without the samples' noise; other methods hold samples to the measurement as
-    they do those of a prior.
+    they do those of a prior. With a ``residual`` as well the network works in steps, each of which is shown what the
+    answer so far leaves over of the measurement (`UnrolledNetwork`): it takes longer a picture and far fewer to learn.
 
     Args:
         shape: ``(channels, rows, columns)``; one channel is a real picture, two are a complex one.
