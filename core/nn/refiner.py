@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..schedules import require
 from .activations import silu
 from .blocks import Downsample, Upsample
 from .checks import check_integers, check_noise_level
@@ -53,7 +52,9 @@ class Refiner(nn.Module):
     ) -> None:
         super().__init__()
         check_integers(1, shown=shown, channels=channels, steps=steps, memory=memory, factor=factor)
-        require(len(widths) > 0 and min(widths) >= 1, "widths", widths, "at least one, of at least 1")
+        if not widths:
+            raise ValueError("widths names no level: expected at least one")
+        check_integers(1, **{f"widths[{level}]": width for level, width in enumerate(widths)})
         self.shown, self.channels, self.steps, self.widths = shown, channels, steps, tuple(widths)
         self.memory, self.factor = memory, factor
         embedding, area = 2 * self.widths[0], factor * factor
