@@ -90,6 +90,8 @@ class MedicalReconstruction(SliceModel):
         sampler: of slices without a measurement.
         seed: of the initial weights of the default network.
         guess, spread, residual: as for `SliceModel`.
+        least: the smallest value there can be, in units of the data, to which reconstructions are raised; -1000 for
+            Hounsfield units, since nothing attenuates less than a vacuum.
         calibrations: of intervals, by name; `calibrate` adds to them.
 
     Example:
@@ -119,12 +121,14 @@ class MedicalReconstruction(SliceModel):
         guess: Classical | None = None,
         spread: float = 0.1,
         residual: Classical | None = None,
+        least: float | None = None,
         calibrations: tuple[Calibration, ...] = (),
     ) -> None:
         super().__init__(
             shape, window, units, water, network, process, prediction, objective, sampler, seed, guess, spread,
             residual,
         )  # fmt: skip
+        self.least = least if least is None else float(least)
         self.calibrations = tuple(calibrations)
 
     def reconstruct(
@@ -232,9 +236,14 @@ class MedicalReconstruction(SliceModel):
                 parts.append(
                     sampler.sample(denoiser, shape, seed=seed, first=first, condition=condition, progress=progress)
                 )
-            samples = torch.cat(parts)
-            mean = self._answer(told, seed) if method == CONDITIONAL else samples.mean(0)
-        return self.scale.to_units(samples), self.scale.to_units(mean)
+            samples = self._raised(torch.cat(parts))
+            mean = self._raised(self._answer(told, seed)) if method == CONDITIONAL else samples.mean(0)
+        return samples, mean
+
+    def _raised(self, states: Tensor) -> Tensor:
+        """Pictures of states, none of whose values is below ``least``."""
+        pictures = self.scale.to_units(states)
+        return pictures if self.least is None else pictures.clamp(min=self.least)
 
     def _answer(self, told: dict[str, Any], seed: int) -> Tensor:
         """The posterior mean that the network answers to noise which holds nothing of the data."""

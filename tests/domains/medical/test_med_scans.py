@@ -193,6 +193,11 @@ def test_a_silent_network_draws_around_its_guess() -> None:
     assert abs(float(found.deviation.mean()) / deviation - 1) < 0.02
     again = model.reconstruct(seen, num=4, evaluations=20, seed=0, batch_size=2)
     torch.testing.assert_close(again.samples, found.samples[:, :4], rtol=1e-4, atol=1e-4)
+    # Raised to what there is at least, samples are what they were else.
+    floored = guessing(Silent(), window=(-1.0, 3.0), spread=0.3, least=0.2)
+    raised = floored.reconstruct(seen, num=4, evaluations=20, seed=0)
+    torch.testing.assert_close(raised.samples, again.samples.clamp(min=0.2), rtol=1e-4, atol=1e-4)
+    assert float(raised.mean.min()) >= 0.2
     # Another method holds the same draws to the measurement: closer to it than the guess's spread allows.
     held = model.reconstruct(seen, method="pigdm", num=8, evaluations=20, seed=0)
     assert float(held.sample_consistency.ratio.mean()) < 0.1 * float(found.sample_consistency.ratio.mean())
