@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, trained
 from torch import Tensor
 
@@ -74,6 +75,7 @@ TASKS = (
 
 def make(data: ScanData, given: Any) -> MedicalReconstruction:
     """A model that knows nothing yet: it answers the guess."""
+    torch.manual_seed(given.seed)
     # Down to grids of 8 x 8, for what a missing wedge of angles hides runs through the whole slice.
     network = Refiner(4, 1, steps=1, widths=(16,)) if given.quick else Refiner(4, 1, widths=(48, 96, 128, 160, 192))
     return MedicalReconstruction.for_data(data, network=network, spread=SPREAD, least=-1000, seed=given.seed)

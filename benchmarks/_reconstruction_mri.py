@@ -63,6 +63,7 @@ def tasks() -> list[Task]:
 
 def make(data: ScanData, given: Any) -> MedicalReconstruction:
     """A model that knows nothing yet: it answers the guess."""
+    torch.manual_seed(given.seed)
     network = Refiner(4, 1, steps=1, widths=(16,)) if given.quick else None
     return MedicalReconstruction.for_data(data, network=network, spread=SPREAD, seed=given.seed)
 
