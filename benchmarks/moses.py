@@ -5,8 +5,9 @@ A `MoleculeDiffusion` on graphs, their atoms in the order of canonical SMILES, i
 first, on 30 steps, and the number of steps follows; on a GPU (``--device cuda``) minutes are those of the clock. The
 network is trained in bfloat16. ``--share`` of the time goes into a second model of the same kind, away from which the
 first is guided by ``--scale`` (`Autoguidance`). Then ``--num`` molecules are drawn with the constraint on valences and
-on rings, of three to seven atoms as in MOSES, and as many without any, and judged by MOSES' own definitions: FCD and scaffolds against its test set, novelty against all of
-its 1.58 million training molecules.
+on rings, of three to seven atoms as in MOSES, and as many without any (or these are left as recorded, with
+``--only-constrained``), and judged by MOSES' own definitions: FCD and scaffolds against its test set, novelty against
+all of its 1.58 million training molecules.
 
 Figures: ``validity`` and ``validity_unconstrained`` (RDKit accepts the molecule and its SMILES), ``connected`` and
 ``connected_unconstrained`` (valid, and one piece), ``unique``, ``novel``, ``fcd``, ``scaffold``, ``filters`` and others
