@@ -50,6 +50,19 @@ class GaussianGuess:
         self.width = (sigma.square() + (alpha * std).square()).sqrt()
         self.cos, self.sin = alpha * std / self.width, sigma / self.width
 
+    @classmethod
+    def around(cls, guess: Tensor | None, x: Tensor, spread: float, c: Tensor) -> "GaussianGuess":
+        """That of a state ``x``, with one spread for all numbers.
+
+        Raises:
+            ValueError: no guess, or one of another shape than the state.
+        """
+        if guess is None or guess.shape != x.shape:
+            came = "none" if guess is None else f"of shape {tuple(guess.shape)}"
+            raise ValueError(f"guess {came}: expected one of the shape of the state, {tuple(x.shape)}")
+        mean = guess.to(x.dtype)
+        return cls(mean, torch.full_like(mean, spread), c)
+
     def standardise(self, x: Float[Tensor, "batch *event"]) -> Float[Tensor, "batch *event"]:
         """``u`` of a state at the scale ``a^2 + s^2 = 1``, as networks see it: ``c_in x_t`` of ``sigma_data`` 1."""
         return (x - self.level.alpha * self.mean) / self.width
@@ -111,11 +124,7 @@ class GuessedNetwork(nn.Module):
             guess: of the data.
             condition: what else the network is told.
         """
-        if guess is None or guess.shape != x.shape:
-            came = "none" if guess is None else f"of shape {tuple(guess.shape)}"
-            raise ValueError(f"guess {came}: expected one of the shape of the state, {tuple(x.shape)}")
-        mean = guess.to(x.dtype)
-        about = GaussianGuess(mean, torch.full_like(mean, self.spread), c)
+        about = GaussianGuess.around(guess, x, self.spread, c)
         u = about.standardise(x)
-        answer = self.network(torch.cat([u, mean], 1), c, **condition)
+        answer = self.network(torch.cat([u, about.mean], 1), c, **condition)
         return about.predict(u, answer.to(x.dtype), self.prediction)

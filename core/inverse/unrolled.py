@@ -76,16 +76,12 @@ class UnrolledNetwork(nn.Module):
             guess: of the data.
             seen: the measurement of states ``x_0``, one for each sample or for all; without one, nothing is left over.
         """
-        if guess is None or guess.shape != x.shape:
-            came = "none" if guess is None else f"of shape {tuple(guess.shape)}"
-            raise ValueError(f"guess {came}: expected one of the shape of the state, {tuple(x.shape)}")
-        mean = guess.to(x.dtype)
-        about = GaussianGuess(mean, torch.full_like(mean, self.spread), c)
+        about = GaussianGuess.around(guess, x, self.spread, c)
         u = about.standardise(x)
         answer, memory = torch.zeros_like(u), None
         for step in range(self.network.steps):
             rest = self._left_over(about.data(u, answer), seen)
-            shown = torch.cat([u, mean, answer, rest / self.spread], 1)
+            shown = torch.cat([u, about.mean, answer, rest / self.spread], 1)
             change, memory = self.network(step, shown, c, memory)
             answer = answer + change.to(answer.dtype)
         return about.predict(u, answer, self.prediction)

@@ -210,10 +210,11 @@ class SliceModel(DomainAdapter):
 
     def prepare_condition(self, num: int, **condition: Any) -> dict[str, Any]:
         """None of a prior; of a model that is shown a guess ``guess``, ``(num, C, H, W)`` as `first_guess` gives it or
-        one for all, and where it is shown residuals ``seen``, the measurement of states.
+        one for all, and where it is shown residuals ``seen``, the measurement of states; without one, as in previews,
+        nothing is left over.
 
         Raises:
-            ValueError: another condition, or no guess or measurement where the model needs one.
+            ValueError: another condition, or no guess where the model needs one.
         """
         known = () if self.guess is None else ("guess",) if self.residual is None else ("guess", "seen")
         if other := sorted(set(condition) - set(known)):
