@@ -14,7 +14,7 @@ from ornstein.domains.medical import MedicalReconstruction, ScanData
 LEVEL = 0.9
 SPREAD = 0.1  # of the guesses about the truth, in states
 ROUNDS = 1000  # of scans, more than there is time for: each is seen once
-RATE = 0.003  # of learning
+RATE = 0.0025  # of learning
 CALIBRATION = 15  # steps, to find how long one takes
 
 
@@ -32,7 +32,7 @@ def fitted(model: MedicalReconstruction, data: ScanData, steps: int, given: Any,
         accelerator="cpu",
         precision="bf16-mixed",
         devices=1,
-        **TRAINING | {"optimizer": "adamw", "log_every_n_steps": 20},
+        **TRAINING | {"log_every_n_steps": 20},
     )
     return time.process_time() - start
 

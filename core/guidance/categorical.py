@@ -18,25 +18,32 @@ kernels, but its authors' program does this as well.  A classifier, there as her
 
 Zeros.  A category that a factor of positive power rules out is ruled out, unless that leaves none; under a negative
 power a probability of 0 counts as a very small one.
+
+Rare categories.  Networks do not know how rare something is that they hardly ever saw, and where one says 1e-9 and the
+other 1e-18 then ``p_1^2 / p_2`` makes it as likely as all else: a chance of nonsense for every position in every step,
+so that more steps are worse.  A learned belief therefore counts under a negative power as at least a thousandth of an
+even share, ``1e-3 / S`` (`without_the_rare`); beliefs that are given by ratios (`ScorePosterior`) stay as they are.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..chains import AbsorbingChain, Categorical, CategoricalPosterior, Chain, MaskedPosterior
+from ..chains import AbsorbingChain, Categorical, CategoricalPosterior, Chain, MaskedPosterior, ScorePosterior
 from ..chains.base import shaped
 from ..chains.posteriors import Choice, MaskedKernel, belief
 from ..levels import Level
 from ..schedules import Time
 
-__all__ = ["GuidedMaskedPosterior", "GuidedPosterior", "flat_posterior", "guided_posterior"]
+__all__ = ["GuidedMaskedPosterior", "GuidedPosterior", "flat_posterior", "guided_posterior", "without_the_rare"]
 
 Power = float | Tensor
 
 _FLOOR = -1e4
+_RARE = 1e-3  # of an even share
 
 
 def blended(logs: Sequence[Tensor], powers: Sequence[Power]) -> Tensor:
@@ -167,6 +174,34 @@ def guided_posterior(
         return GuidedPosterior(x_t, process, level, answers, powers)
     logs = [log for answer in answers for log in answer.log_probs.split(len(x_t))]
     return MaskedPosterior(x_t, process, level, blended(logs, powers))
+
+
+def without_the_rare(
+    answers: Sequence[CategoricalPosterior], powers: Sequence[Power], batch: int
+) -> list[CategoricalPosterior]:
+    """Learned factors' posteriors, those under a negative power bounded as the module's text says.
+
+    Args:
+        answers: the posteriors in their order; one may hold several factors, stacked along the batch.
+        powers: one a factor, each a number or ``(B,)``.
+        batch: ``B``.
+    """
+    found, left = [], list(powers)
+    for answer in answers:
+        logs = answer.log_probs.split(batch)
+        own, left = left[: len(logs)], left[len(logs) :]
+        if not isinstance(answer, ScorePosterior) and any(isinstance(power, Tensor) or power < 0 for power in own):
+            parts = [_at_least_rare(log, power) for log, power in zip(logs, own)]
+            answer = belief(answer.x_t, answer.process, answer.level, torch.cat(parts))
+        found.append(answer)
+    return found
+
+
+def _at_least_rare(log: Tensor, power: Power) -> Tensor:
+    floored = log.clamp(min=math.log(_RARE / log.shape[-1]))
+    if isinstance(power, Tensor):
+        return torch.where(shaped(power, log) < 0, floored, log)
+    return floored if power < 0 else log
 
 
 def flat_posterior(x_t: Tensor, process: Chain, level: Level, dtype: torch.dtype) -> CategoricalPosterior:

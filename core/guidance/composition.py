@@ -20,7 +20,7 @@ from ..denoisers import Denoiser, GaussianPosterior
 from ..levels import Level
 from ..schedules import Time, require
 from ._parts import as_tensors, check_same_process, on_batch
-from .categorical import flat_posterior, guided_posterior
+from .categorical import flat_posterior, guided_posterior, without_the_rare
 
 __all__ = ["FixedCondition", "MixtureOfDenoisers", "ProductOfDenoisers"]
 
@@ -115,7 +115,10 @@ class ProductOfDenoisers(Denoiser[Any]):
             answers.append(self.base(x_t, level.t, **condition))
         else:
             answers.append(flat_posterior(x_t, self.process, level, answers[0].logits.dtype))
-        return guided_posterior(x_t, self.process, level, answers, [*self.weights, rest])
+        powers = [*self.weights, rest]
+        learned = len(powers) if self.base is not None else len(self.weights)  # the flat one is known exactly
+        answers = [*without_the_rare(answers[:learned], powers[:learned], len(x_t)), *answers[learned:]]
+        return guided_posterior(x_t, self.process, level, answers, powers)
 
 
 class MixtureOfDenoisers(Denoiser[Any]):

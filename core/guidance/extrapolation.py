@@ -15,7 +15,7 @@ from ..chains import Chain
 from ..denoisers import GaussianPosterior
 from ..products import ProductPosterior, ProductProcess
 from ..schedules import Time
-from .categorical import guided_posterior
+from .categorical import guided_posterior, without_the_rare
 
 __all__ = ["extrapolated"]
 
@@ -55,7 +55,9 @@ def extrapolated(
         )
     if isinstance(process, Chain):
         power = torch.where(active, scale, 1.0) if isinstance(active, Tensor) else scale
-        return guided_posterior(x_t, process, process.level(t), answers, [power, 1 - power])
+        powers = [power, 1 - power]
+        known = without_the_rare(answers, powers, len(x_t))
+        return guided_posterior(x_t, process, process.level(t), known, powers)
     first, second = (mean for answer in answers for mean in answer.mean.split(len(x_t)))
     mean = torch.lerp(second, first, scale)
     if rescale:

@@ -14,8 +14,8 @@ class TrainingOptions:
     """Optimisation and what is recorded of it.
 
     Args:
-        optimizer: "adamw" (Loshchilov and Hutter, 2019, arXiv 1711.05101), or "muon" for matrices inside of blocks and
-            AdamW for the rest (`MuonWithAdamW`).
+        optimizer: "adamw" (Loshchilov and Hutter, 2019, arXiv 1711.05101), or "muon" for matrices and kernels inside
+            of blocks and AdamW for the rest (`MuonWithAdamW`).
         lr: peak learning rate.
         betas: AdamW's decay rates of the first and second moment.
         weight_decay: applied to matrices and kernels, not to biases and norms.

@@ -81,8 +81,12 @@ class SparseMatrix(nn.Module):
 
     def _multiply(self, x: Tensor, transposed: bool) -> Tensor:
         matrix = self._matrix(transposed, x.dtype)
-        # One vector has a kernel of its own, several times faster than that for many.
-        return (matrix @ x[0])[None] if len(x) == 1 else (matrix @ x.T.contiguous()).T.contiguous()
+        # One vector has a kernel of its own, several times faster than that for many, which takes longer for two or
+        # three than for four.
+        if len(x) == 1:
+            return (matrix @ x[0])[None]
+        many = nn.functional.pad(x, (0, 0, 0, 4 - len(x))) if len(x) < 4 and x.device.type == "cpu" else x
+        return (matrix @ many.T.contiguous())[:, : len(x)].T.contiguous()
 
 
 def _product(x: Tensor, matrix: SparseMatrix, transposed: bool) -> Tensor:

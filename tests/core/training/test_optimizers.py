@@ -65,8 +65,64 @@ def test_the_learning_rate_of_both_follows_its_schedule():
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     optimizer.step()
     schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [0.005] * 3
+    optimizer.step()
     rates = [group["lr"] for part in (optimizer.muon, optimizer.adamw) for group in part.param_groups]
     assert rates == [0.005] * 3
+    assert optimizer.state_dict()["muon"]["param_groups"][0]["lr"] == 0.005
+
+
+def pictures(last: bool) -> nn.Sequential:
+    """Convolutions in a block, their kernels with channels first in memory or last."""
+    torch.manual_seed(1)
+    made = nn.Sequential(nn.ModuleList([nn.Conv2d(4, 6, 3, padding=1), nn.Conv2d(6, 4, 1)]))
+    return made.to(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def see(made: nn.Sequential, optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:
+    for step in range(first, first + steps):
+        x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        for layer in made[0]:
+            x = layer(x)
+        x.square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_kernel_is_the_matrix_that_multiplies_patches(last: bool):
+    made, twin = pictures(last), pictures(False)
+    flat = [nn.Parameter(layer.weight.detach().flatten(1).clone()) for layer in twin[0]]
+    muon = torch.optim.Muon(flat, 0.01, 0.1, adjust_lr_fn="match_rms_adamw")
+    before = [layer.weight.detach().clone() for layer in made[0]]
+    optimizer = MuonWithAdamW(made, **ARGUMENTS)
+    assert [p.shape for p in hidden_matrices(made)] == [(6, 4, 3, 3), (4, 6, 1, 1)]
+    see(made, optimizer, 1)
+    for layer, matrix in zip(made[0], flat, strict=True):
+        matrix.grad = layer.weight.grad.flatten(1)
+    muon.step()
+    for layer, matrix, old in zip(made[0], flat, before, strict=True):
+        moved, expected = layer.weight.detach() - old, matrix.detach().reshape(old.shape) - old
+        # Newton and Schulz iterate in bfloat16, whose sums depend on the order of columns.
+        assert (moved - expected).norm() < 0.01 * expected.norm()
+    assert made[0][0].weight.is_contiguous() is not last
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_kernels_go_on_from_a_checkpoint_and_may_move(last: bool):
+    whole = pictures(last)
+    see(whole, MuonWithAdamW(whole, **ARGUMENTS), 4)
+    first = pictures(last)
+    optimizer = MuonWithAdamW(first, **ARGUMENTS)
+    see(first, optimizer, 2)
+    second = copy.deepcopy(first)
+    resumed = MuonWithAdamW(second, **ARGUMENTS)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for parameter in second.parameters():
+        parameter.data = parameter.data.clone()
+    see(second, resumed, 2, first=2)
+    for one, other in zip(whole.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_it_goes_on_from_a_checkpoint(tmp_path: Path):
