@@ -28,6 +28,7 @@ from ornstein.core.chains import (
     MarginalChain,
     UniformChain,
 )
+from ornstein.core.chains.posteriors import belief
 from ornstein.core.guidance.categorical import blended
 from ornstein.core.guidance.categorical_classifier import CategoricalClassifierGuidance
 from ornstein.core.masking_schedules import PowerSchedule
@@ -235,6 +236,36 @@ def test_what_a_factor_rules_out_stays_so_unless_nothing_is_left() -> None:
     powers = torch.tensor([1.0, 0.0])
     found = blended([ruled, base], [powers, 1 - powers]).softmax(-1)  # one a sample, and 0 leaves a factor out
     close(found, torch.stack([ruled[0], base[1]]).exp())
+
+
+class Fixed(Denoiser[Chain]):
+    """One belief everywhere."""
+
+    def __init__(self, chain: Chain, logs: list[float]) -> None:
+        super().__init__(chain)
+        self.logs = torch.tensor(logs, dtype=torch.float64)
+
+    def forward(self, x_t: Tensor, t: Any, **condition: Any) -> Any:
+        logits = self.logs.expand(*x_t.shape, -1)
+        return belief(x_t, self.process, self.process.level(t), logits)
+
+
+@each_chain
+def test_what_is_too_rare_to_be_known_is_not_made_likely(chain: Chain) -> None:
+    """``p^2 / q`` of 1e-9 and 1e-18 is 1; the second counts as 1e-3 / S."""
+    rest = chain.states - 4
+    sure, surer = (Fixed(chain, [0.0, math.log(p), -1.0, -2.0] + [-torch.inf] * rest) for p in (1e-9, 1e-18))
+    x = torch.full((1, 3), 3 if rest == 0 else chain.mask)
+    posterior = Autoguidance(sure, surer, 2.0)(x, 1e-4)
+    p, q = (belief.probs[0, 0, :4] for belief in (sure(x, 1e-4), surer(x, 1e-4)))
+    expected = p**2 / q.clamp(min=1e-3 / chain.states)
+    assert expected[1] < 1e-12
+    if rest:  # under masks the powers act on beliefs
+        close(posterior.probs[0, 0, :4], expected / expected.sum())
+    steps = CategoricalAncestral(50).sample(Autoguidance(sure, surer, 2.0), (200, 3), seed=0)
+    assert not bool((steps == 1).any())
+    product = ProductOfDenoisers([sure], [2.0], surer)(x, 1e-4)
+    close(product.probs, posterior.probs)
 
 
 # Classifiers.
