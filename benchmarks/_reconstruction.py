@@ -1,12 +1,11 @@
 """What both halves of `reconstruction` share: training for so long, and the bars of a task."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING
+from common import TRAINING, steps_within
 
 from ornstein.core.training import EMA
 from ornstein.domains.medical import MedicalReconstruction, ScanData
@@ -15,7 +14,6 @@ LEVEL = 0.9
 SPREAD = 0.1  # of the guesses about the truth, in states
 ROUNDS = 1000  # of scans, more than there is time for: each is seen once
 RATE = 0.0025  # of learning
-CALIBRATION = 15  # steps, to find how long one takes
 
 
 def fitted(model: MedicalReconstruction, data: ScanData, steps: int, given: Any, folder: Path) -> float:
@@ -49,16 +47,13 @@ def trained(
         given: ``minutes``, ``threads``, ``seed`` and ``quick``, for two steps.
         folder: of the run.
     """
-    start, model, steps = time.process_time(), make(), 2
+    model, steps = make(), 2
     if not given.quick:
-        few, more = (fitted(make(), data, n, given, folder / f"{n}") for n in (3, 3 + CALIBRATION))
-        each = max((more - few) / CALIBRATION, 1e-3)
-        seconds = 60 * given.minutes * given.threads - (time.process_time() - start)
-        steps = max(10, int(seconds / each))
-        print(f"{name}: {each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
-    fitted(model, data, steps, given, folder / "run")
+        seconds = 60 * given.minutes * given.threads
+        steps = steps_within(seconds, lambda n: fitted(make(), data, n, given, folder / f"{n}"), 3, 15)
+    spent = fitted(model, data, steps, given, folder / "run")
     model.save_pretrained(folder / "model")
-    return model, {f"{name}_training_seconds": time.process_time() - start, f"{name}_steps": steps}
+    return model, {f"{name}_training_seconds": spent, f"{name}_steps": steps}
 
 
 def checks(name: str, row: dict[str, float], bar: float) -> dict[str, bool]:

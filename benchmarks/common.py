@@ -6,6 +6,7 @@ import multiprocessing
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -79,6 +80,22 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of ``function(*arguments)``, called in a new interpreter."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, more: int = 25) -> int:
+    """How many steps of training take so many seconds, at least 10, found by two short runs, which do not count.
+
+    Args:
+        seconds: of a run, its start included.
+        train: trains a new model for so many steps and returns the seconds.
+        first: steps of the short run, over which compilers and caches settle.
+        more: by how many steps the other is longer.
+    """
+    few, longer = train(first), train(first + more)
+    each = max((longer - few) / more, 1e-4)
+    steps = max(10, int((seconds - few) / each))
+    print(f"{each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
+    return steps
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ import time
 
 import numpy as np
 import pandas as pd
-from common import parser, record, set_threads
+from common import parser, record, set_threads, steps_within
 
 from ornstein.core import (
     DenoisingObjective,
@@ -45,7 +45,6 @@ from ornstein.domains.timeseries.judges import (
 PAST, AHEAD = 168, 24
 WINDOW = PAST + AHEAD
 ROWS = {"train": (0, 8640), "validation": (8640, 11_520), "test": (11_520, 14_400)}
-CALIBRATION = 20
 OPTIONS = {"checkpoint_every": 10**9, "log_every_n_steps": 100, "accelerator": "cpu"}
 
 
@@ -90,8 +89,7 @@ def ours(data: pd.DataFrame, given: argparse.Namespace, seconds: float) -> tuple
     """Samples ``(n, B, 24, 7)`` of scaled data, and what they cost."""
     first, last = ROWS["train"]
     train = series({name: data[name].iloc[first:last] for name in data})
-    few, more = (fit(train, steps, given.seed)[1] for steps in (5, 5 + CALIBRATION))
-    steps = max(10, int((seconds - few) / ((more - few) / CALIBRATION)))
+    steps = steps_within(seconds, lambda n: fit(train, n, given.seed)[1])
     model, spent = fit(train, steps, given.seed)
     chosen = starts(given.part)
     past = series({f"{start} {name}": data[name].iloc[start : start + PAST] for start in chosen for name in data})

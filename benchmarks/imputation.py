@@ -28,13 +28,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import parser, record, set_threads
+from common import parser, record, set_threads, steps_within
 
 from ornstein.domains.timeseries.data import SeriesData
 from ornstein.domains.timeseries.diffusion import TimeSeriesDiffusion
 from ornstein.domains.timeseries.missingness import Random
 
-CALIBRATION = 30
 LIMITS = {10: {"mae": 0.104, "crps": 0.080}, 50: {"mae": 0.186, "crps": 0.140}}
 OPTIONS = {"checkpoint_every": 10**9, "log_every_n_steps": 200, "accelerator": "cpu"}
 
@@ -87,8 +86,7 @@ def ours(peer: ModuleType, proto: dict[str, Any], given: argparse.Namespace, sec
         batch_size=given.batch,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        few, more = (fit(data, n, Path(scratch) / f"steps-{n}", given.seed)[1] for n in (5, 5 + CALIBRATION))
-        steps = max(10, int((seconds - few) / ((more - few) / CALIBRATION)))
+        steps = steps_within(seconds, lambda n: fit(data, n, Path(scratch) / f"steps-{n}", given.seed)[1])
         model, spent = fit(data, steps, Path(scratch) / "run", given.seed)
     start = time.process_time()
     samples = model.sample(test, given.samples, seed=given.seed)

@@ -28,14 +28,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING, parser, record, set_threads
+from common import TRAINING, parser, record, set_threads, steps_within
 
 OPTIONS = TRAINING | {"lr": 0.01, "warmup": 100}
-CALIBRATION = 12
 
 
 def trained(make: Any, data: Any, seconds: float, folder: Path, device: str, seed: int) -> tuple[Any, int, float]:
-    """A model trained for about ``seconds``, the steps and the seconds that were taken, measuring a step included."""
+    """A model trained for about ``seconds``, the steps and the seconds that they took."""
     from ornstein.core.training import EMA
 
     def fit(model: Any, steps: int, run: Path) -> float:
@@ -44,9 +43,7 @@ def trained(make: Any, data: Any, seconds: float, folder: Path, device: str, see
         model.fit(data, run=run, max_steps=steps, seed=seed, ema=EMA(0.998), accelerator=accelerator, **OPTIONS)
         return time.perf_counter() - start
 
-    first = fit(make(), 3, folder / "few")
-    step = max(1e-4, (fit(make(), 3 + CALIBRATION, folder / "more") - first) / CALIBRATION)
-    steps = max(10, int((seconds - 3 * first - CALIBRATION * step) / step))
+    steps = steps_within(seconds, lambda n: fit(make(), n, folder / f"calibration-{n}"), 3, 12)
     model = make()
     return model, steps, fit(model, steps, folder / "run")
 

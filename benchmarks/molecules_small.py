@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import TRAINING, parser, record, recorded, set_threads
+from common import TRAINING, parser, record, recorded, set_threads, steps_within
 from torch import nn
 
 from ornstein.core.training import EMA
@@ -43,7 +43,7 @@ from ornstein.domains.molecules.judges import (
 )
 from ornstein.domains.molecules.moses import moses_smiles
 
-CALIBRATION, DRAWN = 20, 2000
+DRAWN = 2000
 PEER_VUN, PEER_FCD, PEER_MS, REAL_FCD = 0.259, 4.58, 439.0, 0.63
 OPTIONS = TRAINING | {"lr": 0.01, "warmup": 30, "accelerator": "cpu", "precision": "bf16-mixed"}
 
@@ -102,8 +102,7 @@ def budgeted(
         model.fit(data, run=folder / name, max_steps=steps, seed=seed, ema=EMA(0.99), **OPTIONS)
         return time.process_time() - start
 
-    few, more = (train(make(), steps, f"calibration-{steps}") for steps in (5, 5 + CALIBRATION))
-    steps = max(10, int((seconds - few) / max((more - few) / CALIBRATION, 1e-4)))
+    steps = steps_within(seconds, lambda n: train(make(), n, f"calibration-{n}"))
     model = make()
     spent = train(model, steps, "run")
     parameters = sum(p.numel() for p in model.network.parameters())

@@ -2,7 +2,7 @@
 
 A `MoleculeDiffusion` on graphs, their atoms in the order of canonical SMILES, is trained on molecules of MOSES
 (Polykovskiy et al. 2020, arXiv 1811.12823) for ``--minutes`` of ``--threads`` cores: what a step costs is measured
-first, on 30 steps, and the number of steps follows; on a GPU (``--device cuda``) minutes are those of the clock. The
+first, on some steps, and the number of steps follows; on a GPU (``--device cuda``) minutes are those of the clock. The
 network is trained in bfloat16. ``--share`` of the time goes into a second model of the same kind, away from which the
 first is guided by ``--scale`` (`Autoguidance`). Then ``--num`` molecules are drawn with the constraint on valences and
 on rings, of three to seven atoms as in MOSES, and as many without any (or these are left as recorded, with
@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING, parser, peak_growth, record, recorded, set_threads
+from common import TRAINING, parser, peak_growth, record, recorded, set_threads, steps_within
 
 from ornstein.core import Autoguidance
 from ornstein.core.training import EMA
@@ -33,7 +33,6 @@ from ornstein.domains.molecules import GraphForm, MoleculeDiffusion, MOSESData
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.ordered_network import OrderedTransformer
 
-CALIBRATION = 30
 TRAINED = "trained.json"  # what both models took
 RINGS = (3, 4, 5, 6, 7)  # MOSES has no larger ones, and its filters refuse them
 BARS = {
@@ -86,9 +85,7 @@ def train(data: MOSESData, given: Any, steps: int, folder: Path) -> tuple[Molecu
 
 def budgeted(data: MOSESData, given: Any, seconds: float, folder: Path) -> tuple[MoleculeDiffusion, int, float]:
     """A model trained for about so many seconds, its steps and its seconds."""
-    few, more = (train(data, given, n, folder / f"calibration-{n}")[1] for n in (5, 5 + CALIBRATION))
-    steps = max(10, int((seconds - few) / max((more - few) / CALIBRATION, 1e-4)))
-    print(f"{(more - few) / CALIBRATION:.3f} s a step: {steps} steps", file=sys.stderr)
+    steps = steps_within(seconds, lambda n: train(data, given, n, folder / f"calibration-{n}")[1])
     model, spent = train(data, given, steps, folder / "run")
     return model, steps, spent
 

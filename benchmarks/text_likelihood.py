@@ -19,14 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import TRAINING, parser, record, set_threads
+from common import TRAINING, parser, record, set_threads, steps_within
 
 from ornstein.core import StratifiedTimes, TokenBound, TokenCrossEntropy
 from ornstein.core.nn import TokenTransformer
 from ornstein.core.training import EMA
 from ornstein.domains.text import AutoregressiveText, ShakespeareData, TextDiffusion
 
-LENGTH, BATCH, CALIBRATION = 128, 16, 30
+LENGTH, BATCH = 128, 16
 SIZE = {"width": 192, "depth": 2, "head_width": 32, "timed": False}
 OPTIONS = TRAINING | {"lr": 0.006, "warmup": 50, "accelerator": "cpu", "precision": "bf16-mixed"}
 
@@ -40,9 +40,7 @@ def train(model, data: ShakespeareData, steps: int, folder: Path, seed: int) -> 
 
 def budgeted(make, data: ShakespeareData, seconds: float, folder: Path, seed: int):
     """A model trained for about ``seconds`` of processor time, the steps and the seconds."""
-    few, more = (train(make(), data, n, folder / f"calibration-{n}", seed) for n in (5, 5 + CALIBRATION))
-    step = (more - few) / CALIBRATION
-    steps = max(10, int((seconds - few) / step))
+    steps = steps_within(seconds, lambda n: train(make(), data, n, folder / f"calibration-{n}", seed))
     model = make()
     return model, steps, train(model, data, steps, folder / "run", seed)
 
