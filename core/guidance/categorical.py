@@ -198,10 +198,10 @@ def without_the_rare(
 
 
 def _at_least_rare(log: Tensor, power: Power) -> Tensor:
-    floored = log.clamp(min=math.log(_RARE / log.shape[-1]))
-    if isinstance(power, Tensor):
-        return torch.where(shaped(power, log) < 0, floored, log)
-    return floored if power < 0 else log
+    weight, floored = shaped(power, log), log.clamp(min=math.log(_RARE / log.shape[-1]))
+    if isinstance(weight, Tensor):
+        return torch.where(weight < 0, floored, log)
+    return floored if weight < 0 else log
 
 
 def flat_posterior(x_t: Tensor, process: Chain, level: Level, dtype: torch.dtype) -> CategoricalPosterior:
