@@ -93,5 +93,5 @@ def labels(x: Tensor, label: int) -> dict[str, Tensor]:
     return {"label": torch.full((len(x),), label)}
 
 
-def close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
+def assert_close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(a.double(), b.double(), rtol=0, atol=tolerance)

@@ -104,6 +104,9 @@ class MuonWithAdamW(torch.optim.Optimizer):
                 matrix.grad = None if kernel.grad is None else as_matrix(kernel.grad, kernel)
         self.muon.step()
         self.adamw.step()
+        for kernel, matrix in zip(self.hidden, self.matrices):
+            if matrix is not kernel:
+                matrix.grad = None  # or the gradients of kernels would outlive the kernels' own
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from guided_categories import (
     WEIGHTS,
     Labelled,
     anything,
+    assert_close,
     brute,
     classifier,
-    close,
     each_chain,
     each_noise,
     given,
@@ -62,9 +62,9 @@ def test_kernels_are_multiplied(chain: Chain, s: float, scale: float) -> None:
     x, t = reachable(chain), 0.6
     product = brute(given(chain, 1), x, s, t) ** scale * brute(anything(chain), x, s, t) ** (1 - scale)
     posterior = ClassifierFreeGuidance(Labelled(chain), scale)(x, t, **labels(x, 1))
-    close(posterior.reverse(s).probs, product / product.sum(-1, keepdim=True))
-    close(posterior.reverse(0.0).probs, posterior.probs)
-    close(posterior.mean, posterior.log_probs.exp())
+    assert_close(posterior.reverse(s).probs, product / product.sum(-1, keepdim=True))
+    assert_close(posterior.reverse(0.0).probs, posterior.probs)
+    assert_close(posterior.mean, posterior.log_probs.exp())
 
 
 @pytest.mark.parametrize("chain", [MASKS, MASK_FIRST], ids=repr)
@@ -77,16 +77,16 @@ def test_under_masks_beliefs_are_multiplied_and_the_share_stays(chain: Absorbing
     p = brute(with_, x, 0.0, t) ** scale * brute(without, x, 0.0, t) ** (1 - scale)
     p = p.nan_to_num(0.0)
     p = p / p.sum(-1, keepdim=True)
-    close(posterior.probs, p)
+    assert_close(posterior.probs, p)
     share = (0.6 - 0.3) / 0.6  # a(t) = 1 - t
     masked = (x == chain.mask)[..., None]
     hidden = torch.nn.functional.one_hot(torch.tensor(chain.mask), chain.states)
-    close(posterior.reverse(s).probs, torch.where(masked, share * p + (1 - share) * hidden, p))
+    assert_close(posterior.reverse(s).probs, torch.where(masked, share * p + (1 - share) * hidden, p))
     # Powers of the whole kernels would show another share, as the module's text says.
     whole = brute(with_, x, s, t) ** scale * brute(without, x, s, t) ** (1 - scale)
     shown = 1 - (whole / whole.sum(-1, keepdim=True))[..., chain.mask]
     z = (brute(with_, x, 0.0, t) ** scale * brute(without, x, 0.0, t) ** (1 - scale)).nan_to_num(0.0).sum(-1)
-    close(shown[masked[..., 0]], (share * z / (1 - share + share * z))[masked[..., 0]])
+    assert_close(shown[masked[..., 0]], (share * z / (1 - share + share * z))[masked[..., 0]])
     assert bool((z[masked[..., 0]] > 1).all())
 
 
@@ -95,7 +95,7 @@ def test_scales_of_0_and_1_are_the_unconditional_and_the_conditional(chain: Chai
     x, s, t = reachable(chain), 0.2, 0.7
     for scale, target in ((0.0, anything(chain)), (1.0, given(chain, 0))):
         posterior = ClassifierFreeGuidance(Labelled(chain), scale)(x, t, **labels(x, 0))
-        close(posterior.reverse(s).probs, target(x, t).reverse(s).probs)
+        assert_close(posterior.reverse(s).probs, target(x, t).reverse(s).probs)
 
 
 @each_chain
@@ -111,11 +111,11 @@ def test_one_doubled_call_says_what_two_do_and_times_may_differ(chain: Chain) ->
     assert apart.sizes == [len(x)] * 2
     for s in (0.1, t / 2):
         for choice in (None, TokenChoice(temperature=0.5)):
-            close(one.reverse(s, choice).probs, two.reverse(s, choice).probs)
-    close(one.ratios, two.ratios)
+            assert_close(one.reverse(s, choice).probs, two.reverse(s, choice).probs)
+    assert_close(one.ratios, two.ratios)
     i = 7
     alone = ClassifierFreeGuidance(Labelled(chain), 2.0)(x[i : i + 1], float(t[i]), **labels(x[i : i + 1], 1))
-    close(one.reverse(0.1).probs[i], alone.reverse(0.1).probs[0])
+    assert_close(one.reverse(0.1).probs[i], alone.reverse(0.1).probs[0])
 
 
 @each_chain
@@ -124,9 +124,9 @@ def test_outside_of_the_interval_the_condition_alone_counts(chain: Chain) -> Non
     guided = ClassifierFreeGuidance(Labelled(chain), 3.0, interval=(0.4, 0.6))
     t = torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64)
     found = guided(x, t, **labels(x, 0)).reverse(0.1).probs
-    close(found[::2], given(chain, 0)(x, t).reverse(0.1).probs[::2])
-    close(found[1:2], guided(x[1:2], 0.5, **labels(x[1:2], 0)).reverse(0.1).probs)
-    close(guided(x, 0.2, **labels(x, 0)).probs, given(chain, 0)(x, 0.2).probs)
+    assert_close(found[::2], given(chain, 0)(x, t).reverse(0.1).probs[::2])
+    assert_close(found[1:2], guided(x[1:2], 0.5, **labels(x[1:2], 0)).reverse(0.1).probs)
+    assert_close(guided(x, 0.2, **labels(x, 0)).probs, given(chain, 0)(x, 0.2).probs)
 
 
 @each_noise
@@ -157,23 +157,23 @@ def test_a_choice_acts_on_the_guided_belief(chain: Chain) -> None:
         CategoricalClassifierGuidance(anything(chain), classifier(chain), 2.0, reserved=("label",)),
     ):
         posterior = guided(x, t, **labels(x, 1))
-        close(posterior.reverse(0.0, choice).probs, choice(posterior.log_probs).softmax(-1))
-        close(posterior.reverse(0.3, TokenChoice()).probs, posterior.reverse(0.3).probs)
+        assert_close(posterior.reverse(0.0, choice).probs, choice(posterior.log_probs).softmax(-1))
+        assert_close(posterior.reverse(0.3, TokenChoice()).probs, posterior.reverse(0.3).probs)
         cold = posterior.reverse(0.0, TokenChoice(temperature=0)).probs
-        close(cold, torch.nn.functional.one_hot(posterior.log_probs.argmax(-1), chain.states))
+        assert_close(cold, torch.nn.functional.one_hot(posterior.log_probs.argmax(-1), chain.states))
 
 
 def test_what_a_factor_rules_out_stays_so_unless_nothing_is_left() -> None:
     ruled = torch.tensor([[[0.5, 0.5, 0.0]], [[1.0, 0.0, 0.0]]]).log()
     base = torch.tensor([[[0.0, 0.5, 0.5]], [[0.0, 0.5, 0.5]]]).log()
     found = blended([ruled, base], [2.0, -1.0]).softmax(-1)
-    close(found, torch.tensor([[[1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]]))  # the base rules out, in a power of -1
+    assert_close(found, torch.tensor([[[1.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]]))  # the base rules out, in a power of -1
     found = blended([ruled, base], [0.5, 0.5]).softmax(-1)
     assert found[0, 0].tolist() == [0.0, 1.0, 0.0]
     assert bool(found[1].isfinite().all())
     powers = torch.tensor([1.0, 0.0])
     found = blended([ruled, base], [powers, 1 - powers]).softmax(-1)  # one a sample, and 0 leaves a factor out
-    close(found, torch.stack([ruled[0], base[1]]).exp())
+    assert_close(found, torch.stack([ruled[0], base[1]]).exp())
 
 
 class Fixed(Denoiser[Chain]):
@@ -199,11 +199,11 @@ def test_what_is_too_rare_to_be_known_is_not_made_likely(chain: Chain) -> None:
     expected = p**2 / q.clamp(min=1e-3 / chain.states)
     assert expected[1] < 1e-12
     if rest:  # under masks the powers act on beliefs
-        close(posterior.probs[0, 0, :4], expected / expected.sum())
+        assert_close(posterior.probs[0, 0, :4], expected / expected.sum())
     steps = CategoricalAncestral(50).sample(Autoguidance(sure, surer, 2.0), (200, 3), seed=0)
     assert not bool((steps == 1).any())
     product = ProductOfDenoisers([sure], [2.0], surer)(x, 1e-4)
-    close(product.probs, posterior.probs)
+    assert_close(product.probs, posterior.probs)
 
 
 # Composition.
@@ -218,13 +218,15 @@ def test_products_multiply_kernels_with_powers_and_negation(chain: Chain) -> Non
         kernels = [brute(d, x, s, t) for d in (a, b, common)]
         product = kernels[0] ** 1.5 * kernels[1] ** -0.4 * kernels[2] ** (1 - 1.5 + 0.4)
         found = ProductOfDenoisers([a, b], [1.5, -0.4], base=chosen)(x, t).reverse(s).probs
-        close(found, product / product.sum(-1, keepdim=True))
+        assert_close(found, product / product.sum(-1, keepdim=True))
 
 
 def test_products_under_masks_multiply_beliefs() -> None:
     x, t = reachable(MASKS), 0.6
     product = brute(given(MASKS, 0), x, 0.0, t) * brute(given(MASKS, 1), x, 0.0, t)
-    close(ProductOfDenoisers([given(MASKS, 0), given(MASKS, 1)])(x, t).probs, product / product.sum(-1, keepdim=True))
+    assert_close(
+        ProductOfDenoisers([given(MASKS, 0), given(MASKS, 1)])(x, t).probs, product / product.sum(-1, keepdim=True)
+    )
 
 
 @each_chain
@@ -232,16 +234,16 @@ def test_a_mixture_is_exact(chain: Chain) -> None:
     x, s, t = reachable(chain), 0.3, 0.6
     parts = [given(chain, 0), given(chain, 1)]
     mixture = MixtureOfDenoisers(parts, WEIGHTS.tolist())(x, t)
-    close(mixture.reverse(s).probs, brute(anything(chain), x, s, t))
+    assert_close(mixture.reverse(s).probs, brute(anything(chain), x, s, t))
     told = MixtureOfDenoisers(parts, classifier=lambda x, t: torch.stack([p.log_prob(x, t) for p in parts], 1))
     half = EnumeratedDenoiser(chain, TABLES[0] + TABLES[1])
-    close(told(x, t).reverse(s).probs, brute(half, x, s, t))
+    assert_close(told(x, t).reverse(s).probs, brute(half, x, s, t))
 
 
 def test_a_condition_can_be_fixed() -> None:
     x = reachable(MASKS)
     guided = ProductOfDenoisers([FixedCondition(Labelled(MASKS), {"label": 1})], [2.0], base=Labelled(MASKS))
-    close(guided(x, 0.6).probs, ClassifierFreeGuidance(Labelled(MASKS), 2.0)(x, 0.6, **labels(x, 1)).probs)
+    assert_close(guided(x, 0.6).probs, ClassifierFreeGuidance(Labelled(MASKS), 2.0)(x, 0.6, **labels(x, 1)).probs)
 
 
 # What must hold of all.
@@ -259,7 +261,7 @@ def test_shown_positions_stay_certain(scale: float) -> None:
     ):
         posterior = guided(x, 0.5, **labels(x, 0))
         for probs in (posterior.probs, posterior.reverse(0.2).probs):
-            close(probs[shown], one_hot[shown], 0.0)
+            assert_close(probs[shown], one_hot[shown], 0.0)
         u = torch.rand(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         assert torch.equal(posterior.reverse(0.2).sample(u)[shown], x[shown])
         assert not bool((posterior.reverse(0.0).sample(u) == MASKS.mask).any())
@@ -320,8 +322,8 @@ def test_a_network_of_ratios_can_be_guided() -> None:
     x = reachable(chain)
     found = ProductOfDenoisers([ratios(0)], [2.0], base=ratios(1))(x, 0.6)
     true = ProductOfDenoisers([exact[0]], [2.0], base=exact[1])(x, 0.6)
-    close(found.reverse(0.3).probs, true.reverse(0.3).probs, 1e-8)
-    close(found.ratios, true.ratios, 1e-8)
+    assert_close(found.reverse(0.3).probs, true.reverse(0.3).probs, 1e-8)
+    assert_close(found.ratios, true.ratios, 1e-8)
 
 
 def test_bad_input_is_refused() -> None:
@@ -360,12 +362,12 @@ def test_autoguidance_is_classifier_free_guidance_away_from_the_weaker(chain: Ch
     same = ClassifierFreeGuidance(Labelled(chain), 2.0)(x, t, **labels(x, 0))
     possible = better.log_prob(x, t) > -torch.inf
     for s in (0.0, 0.3):
-        close(guided.reverse(s).probs[possible], same.reverse(s).probs[possible])
+        assert_close(guided.reverse(s).probs[possible], same.reverse(s).probs[possible])
     assert torch.equal(Autoguidance(better, weaker, 1.0)(x, t).log_probs, better(x, t).log_probs)
     apart = Autoguidance(better, weaker, 2.0, (0.0, 0.5))(x, torch.linspace(0.4, 0.6, len(x), dtype=torch.float64))
     late = torch.linspace(0.4, 0.6, len(x)) > 0.5
     plain = better(x, torch.linspace(0.4, 0.6, len(x), dtype=torch.float64))
-    close(apart.reverse(0.3).probs[late & possible], plain.reverse(0.3).probs[late & possible])
+    assert_close(apart.reverse(0.3).probs[late & possible], plain.reverse(0.3).probs[late & possible])
 
 
 def test_autoguidance_of_products_guides_each_part() -> None:
@@ -380,7 +382,7 @@ def test_autoguidance_of_products_guides_each_part() -> None:
     guided = Autoguidance(*pair, 1.7)(x, 0.5)
     for name in x:
         alone = Autoguidance(parts[0][name], parts[1][name], 1.7)(x[name], 0.5)
-        close(guided[name].mean, alone.mean)
+        assert_close(guided[name].mean, alone.mean)
     other = IndependentDenoisers({**parts[1], "kind": given(NOISE[1], 0)})
     with pytest.raises(ValueError, match="one chain for all"):
         Autoguidance(pair[0], other)

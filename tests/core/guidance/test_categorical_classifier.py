@@ -12,9 +12,9 @@ from guided_categories import (
     TABLES,
     WEIGHTS,
     anything,
+    assert_close,
     brute,
     classifier,
-    close,
     each_chain,
     each_noise,
     given,
@@ -45,9 +45,9 @@ def test_the_exact_classifier_gives_the_conditional_kernel_under_masks(chain: Ab
 
     posterior = CategoricalClassifierGuidance(unconditional, classify, chunk=37)(x, 0.6)
     for s in (0.0, 0.05, 0.4, 0.6):
-        close(posterior.reverse(s).probs, brute(experts[1], x, s, 0.6))
-    close(posterior.ratios, experts[1](x, 0.6).ratios)
-    close(posterior.gain, torch.zeros_like(posterior.gain))
+        assert_close(posterior.reverse(s).probs, brute(experts[1], x, s, 0.6))
+    assert_close(posterior.ratios, experts[1](x, 0.6).ratios)
+    assert_close(posterior.gain, torch.zeros_like(posterior.gain))
 
 
 @each_noise
@@ -56,7 +56,7 @@ def test_the_exact_classifier_gives_the_conditional_kernel_in_the_limit(chain: C
     x, t = reachable(chain), 0.5
     guided = CategoricalClassifierGuidance(anything(chain), classifier(chain), reserved=("label",))
     posterior = guided(x, t, **labels(x, 1))
-    close(posterior.ratios, given(chain, 1)(x, t).ratios)
+    assert_close(posterior.ratios, given(chain, 1)(x, t).ratios)
     errors = [
         float((posterior.reverse(t - h).probs - brute(given(chain, 1), x, t - h, t)).abs().max()) for h in (0.02, 0.01)
     ]
@@ -80,13 +80,13 @@ def test_classifier_guidance_is_the_product_of_kernel_and_classifier(chain: Chai
         product = torch.where((x == MASKS.mask)[..., None], product, torch.nn.functional.one_hot(x, 5).double())
     guided = CategoricalClassifierGuidance(anything(chain), classify, scale, reserved=("label",), chunk=100)
     posterior = guided(x, t, **labels(x, 0))
-    close(posterior.reverse(s).probs, product)
+    assert_close(posterior.reverse(s).probs, product)
     # What it costs in a bound, over what remains possible.
     q = chain.posterior(x % 4, x, s, t).probs
     fits = (q.isfinite() & ((product > 0) | (q == 0))).all(-1)
     assert float(fits.double().mean()) > 0.9
     expected = (torch.special.xlogy(q, q) - torch.special.xlogy(q, product)).sum(-1)
-    close(posterior.step_divergence(x % 4, s)[fits], expected[fits])
+    assert_close(posterior.step_divergence(x % 4, s)[fits], expected[fits])
 
 
 def test_the_rate_of_the_bound_is_the_limit_of_steps_under_a_classifier() -> None:
@@ -114,8 +114,8 @@ def test_first_order_is_exact_for_a_classifier_linear_in_one_hot_states(chain: C
         with torch.no_grad():
             posteriors.append(guided(x, 0.6, **labels(x, 1)))
     for s in (0.0, 0.3):
-        close(posteriors[0].reverse(s).probs, posteriors[1].reverse(s).probs)
-    close(posteriors[0].ratios, posteriors[1].ratios, 1e-8)
+        assert_close(posteriors[0].reverse(s).probs, posteriors[1].reverse(s).probs)
+    assert_close(posteriors[0].ratios, posteriors[1].ratios, 1e-8)
 
 
 def test_the_classifier_is_asked_about_masked_positions_alone_with_their_own_conditions() -> None:
@@ -131,7 +131,7 @@ def test_the_classifier_is_asked_about_masked_positions_alone_with_their_own_con
     assert [len(rows) for rows in asked] == [2, 3, 1]
     assert asked[0].tolist() == [[0, 4, 1, 7, 3], [2, 3, 1, 8, 6]]
     assert sorted(torch.cat(asked[1:]).tolist()) == [[0, v, 1, 7, 3] for v in range(4)]
-    close(posterior.reverse(0.1).probs, anything(MASKS)(x, t).reverse(0.1).probs)
+    assert_close(posterior.reverse(0.1).probs, anything(MASKS)(x, t).reverse(0.1).probs)
 
 
 @pytest.mark.parametrize("evaluation", ["exact", "first_order"])
@@ -151,8 +151,8 @@ def test_padding_is_not_asked_about(evaluation: str) -> None:
     assert sum(sizes) == (1 + 2 * 3 if evaluation == "exact" else 1)
     plain = network(x, 0.5).reverse(0.2).probs[0].double()
     expected = plain * torch.tensor([1.0, 1.0, math.e, 1.0])
-    close(posterior.reverse(0.2).probs[0, :2], (expected / expected.sum(-1, keepdim=True))[:2], 1e-6)
-    close(posterior.reverse(0.2).probs[0, 2], plain[2], 1e-6)
+    assert_close(posterior.reverse(0.2).probs[0, :2], (expected / expected.sum(-1, keepdim=True))[:2], 1e-6)
+    assert_close(posterior.reverse(0.2).probs[0, 2], plain[2], 1e-6)
 
 
 def even(chain: Chain) -> CategoricalDenoiser:
