@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ornstein.domains.medical.bodies import apart, oblique_slices
     from ornstein.domains.medical.calibration import Calibration, conformal_factor
     from ornstein.domains.medical.classical import CGLS, FBP, Classical, TotalVariation, Wavelet, ZeroFilled, tune
     from ornstein.domains.medical.data import (
@@ -46,10 +47,12 @@ __all__ = [
     "VolumeData",
     "Wavelet",
     "ZeroFilled",
+    "apart",
     "conformal_factor",
     "default_method",
     "judge_problem",
     "judge_slices",
+    "oblique_slices",
     "reconstruction_figure",
     "reconstruction_report",
     "standard_problem",
@@ -57,6 +60,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "bodies": ("apart", "oblique_slices"),
     "calibration": ("Calibration", "conformal_factor"),
     "classical": ("CGLS", "FBP", "Classical", "TotalVariation", "Wavelet", "ZeroFilled", "tune"),
     "data": ("BrainData", "EllipseData", "HeadCTData", "MedicalReference", "SliceData", "VolumeData"),

@@ -82,6 +82,8 @@ class ScannedSlices:
         seed: of these, and of the noise.
         kept: items that were made before, and those made from now on; None to make each anew.
         measured: whether the measurements are given too, as those of states; batches are of one scan then.
+        still: slices ``(M, C, H, W)`` of what does not move with the bodies, one of which is laid over each item; None
+            where there is none.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class ScannedSlices:
         seed: int,
         kept: dict[int, dict[str, Tensor]] | None = None,
         measured: bool = False,
+        still: Tensor | None = None,
     ) -> None:
+        self.still = still
         self.values, self.scans, self.guess, self.scale = values, tuple(scans), guess, scale
         self.rounds, self.zoom, self.seed, self.kept, self.measured = rounds, zoom, seed, kept, measured
 
@@ -127,6 +131,8 @@ class ScannedSlices:
             number = index // len(self.scans) % len(self.values)
             x = self.values[number : number + 1]
             x = turned(x, generator, float(x.min()), self.zoom) if self.zoom is not None else x
+            if self.still is not None:
+                x = torch.maximum(x, self.still[int(torch.randint(len(self.still), (), generator=generator))])
             slices.append(scale.to_state(x))
             clean = scale.to_operator(x, scan.operator)
             measured.append(Measurement.simulate(clean, scan.operator, scan.noise, generator))
@@ -169,6 +175,9 @@ class ScanData(DataModule):
         seed: of these, and of the noise.
         residual: what reconstructs what an estimate leaves over of a measurement, where the network is to be shown that
             (`UnrolledNetwork`): linear, such as filtered back-projection. Without workers, which would send operators.
+        still: slices ``(M, channels, rows, columns)`` of what stays where it is while bodies are turned and moved, such
+            as a head rest, in units of the data, if those to train on are bodies alone (`apart`). One at random is laid
+            over each augmented slice: the larger value of both counts.
         keep: whether to remember each scan once made, for guesses that take long; few ``rounds`` then, for all of their
             ``rounds`` times scans times slices come to stay in memory. Without workers, which would remember their own.
         batch_size, num_workers: as in `DataModule`.
@@ -189,6 +198,7 @@ class ScanData(DataModule):
         seed: int = 0,
         keep: bool = False,
         residual: Classical | None = None,
+        still: Tensor | None = None,
         batch_size: int = 4,
         num_workers: int = 0,
     ) -> None:
@@ -198,7 +208,13 @@ class ScanData(DataModule):
         require(residual is None or not num_workers, "num_workers", num_workers, "0, to give measurements")
         require(rounds >= 1, "rounds", rounds, "at least 1")
         require(0 <= zoom < 1, "zoom", zoom, "at least 0 and below 1")
-        self.zoom = zoom
+        self.zoom, self.still = zoom, still
+        if still is not None:
+            require(augment, "still", "slices", "None without augmentation")
+            if still.ndim != 4 or len(still) == 0 or tuple(still.shape[1:]) != data.shape:
+                raise ValueError(
+                    f"still of shape {tuple(still.shape)}: expected (M, {str(data.shape)[1:]}, M at least 1"
+                )
         self.data, self.scans, self.guess = data, tuple(scans), guess
         self.rounds, self.augment, self.water, self.seed, self.keep = rounds, augment, water, seed, keep
         self.residual = residual
@@ -246,6 +262,7 @@ class ScanData(DataModule):
             seed,
             kept,
             self.residual is not None,
+            self.still if augment else None,
         )
 
     def reference(self) -> MedicalReference:

@@ -81,6 +81,26 @@ def test_kept_scans_are_made_once() -> None:
         data(keep=True, num_workers=1)
 
 
+def test_what_is_still_lies_over_bodies_that_are_moved() -> None:
+    rests = torch.full((2, *SHAPE), -2.0)
+    rests[0, 0, 1], rests[1, 0, 14] = 3.0, 5.0
+    scale = Scale((0.0, 1.0), "")
+    plain, beside = data(rounds=4).train_dataset(), data(rounds=4, still=rests).train_dataset()
+    drawn = []
+    for index in range(len(plain)):
+        body, whole = (scale.to_units(items[index]["image"]) for items in (plain, beside))
+        found = [torch.allclose(whole, torch.maximum(body, rest), atol=1e-6) for rest in rests]
+        assert sum(found) == 1
+        drawn.append(found.index(True))
+    assert 10 < sum(drawn) < 38  # of 48: four standard deviations
+    heldout = [data(**options).validation_dataset()[2]["image"] for options in ({}, {"still": rests})]
+    assert torch.equal(*heldout)
+    with pytest.raises(ValueError, match=r"still of shape \(1, 8, 8\): expected \(M, 1, 16, 16\)"):
+        data(still=torch.zeros(1, 8, 8))
+    with pytest.raises(ValueError, match="still='slices': expected None without augmentation"):
+        data(still=rests, augment=False)
+
+
 def test_measurements_come_in_batches_of_one_scan() -> None:
     module = data(augment=False, residual=FBP("hann", matched=True), rounds=1)
     items = module.train_dataset()
