@@ -39,8 +39,7 @@ def apart(slices: Tensor, above: float) -> tuple[Tensor, Tensor]:
         ValueError: another shape, or values that are not finite.
     """
     ndimage = need("scipy.ndimage", to="tell bodies from what lies beside them", extra="medical")
-
-    require(slices.ndim == 4, "slices", tuple(slices.shape), "(N, C, rows, columns)")
+    require(slices.ndim == 4 and slices.numel() > 0, "slices", tuple(slices.shape), "(N, C, rows, columns)")
     require(bool(slices.isfinite().all()), "slices", "NaN or infinite values", "finite values")
     masks = np.zeros((len(slices), 1, *slices.shape[2:]), bool)
     for mask, picture in zip(masks, slices[:, 0].cpu().numpy()):
@@ -124,7 +123,9 @@ def oblique_slices(
     Raises:
         ValueError: other shapes, spacings that are not above zero, NaN, or a body that no plane shows whole.
     """
-    require(volume.ndim == 4, "volume", tuple(volume.shape), "slices (S, C, rows, columns)")
+    expected = f"slices (S, C, rows, columns), at least {COARSE} rows and columns"
+    enough = volume.ndim == 4 and len(volume) > 0 and min(volume.shape[2:]) >= COARSE
+    require(enough, "volume", tuple(volume.shape), expected)
     require(bool(volume.isfinite().all()), "volume", "NaN or infinite values", "finite values")
     require(len(spacing) == 3 and min(spacing) > 0, "spacing", spacing, "three distances above zero, in mm")
     require(num >= 0, "num", num, "no less than 0")

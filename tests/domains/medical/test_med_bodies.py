@@ -104,6 +104,8 @@ def test_seeds_and_values_outside():
     ("change", "message"),
     [
         ({"volume": torch.zeros(4, 8, 8)}, r"volume=\(4, 8, 8\)"),
+        ({"volume": torch.zeros(4, 1, 3, 8)}, "at least 4 rows"),
+        ({"volume": torch.zeros(0, 1, 8, 8)}, r"volume=\(0, 1, 8, 8\)"),
         ({"spacing": (1.0, 0.0, 1.0)}, "spacing"),
         ({"spacing": (1.0, 1.0)}, "spacing"),
         ({"num": -1}, "num=-1"),
@@ -135,5 +137,6 @@ def test_a_body_and_what_lies_beside_it():
     assert bool((body[1] == -1000).all())
     with pytest.raises(ValueError, match="NaN"):
         apart(torch.full((1, 1, 8, 8), math.nan), 0.0)
-    with pytest.raises(ValueError, match=r"slices=\(8, 8\)"):
-        apart(torch.zeros(8, 8), 0.0)
+    for shape in ((8, 8), (0, 1, 8, 8)):
+        with pytest.raises(ValueError, match=rf"slices=\({shape[0]}, "):
+            apart(torch.zeros(shape), 0.0)
