@@ -7,7 +7,7 @@ cost a quarter.
 
 Held-out slices are of the crown, which axial slices below it do not look like. The head is therefore also cut at other
 angles, and taken apart from the head rest, which stays where it is while the head is turned, zoomed and moved. Towards
-the crown the arc of the rest ends higher up: half of the rests are cut off at a row at random.
+the crown the arc of the rest ends higher up (`varied`).
 
 Slices are cut off at -1000 HU, which the padding of this scan falls below: nothing attenuates less than a vacuum, and
 total variation is told so.
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, trained
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
 from ornstein.core.nn import Refiner
 from ornstein.domains.medical import HeadCTData, MedicalReconstruction, Scan, ScanData, apart, oblique_slices
@@ -60,7 +60,7 @@ class Head(HeadCTData):
         spacing = (THICK, self.factor * PIXEL, self.factor * PIXEL)
         bodies, rests = apart(train, BETWEEN)
         oblique, _ = apart(oblique_slices(train, spacing, self.oblique, BONE), BETWEEN)
-        self._rests = cut_short(rests)
+        self._rests = varied(rests)
         return torch.cat([bodies, oblique]), heldout
 
     @property
@@ -70,12 +70,21 @@ class Head(HeadCTData):
         return self._rests
 
 
-def cut_short(rests: Tensor) -> Tensor:
-    """Rests ``(N, 1, rows, columns)`` as they are, and each again without what lies below a row of the upper third."""
-    rows = rests.shape[2]
-    draws = torch.rand(len(rests), 1, 1, 1, generator=torch.Generator().manual_seed(0))
-    beyond = torch.arange(rows).reshape(1, 1, rows, 1) > draws * rows / 3
-    return torch.cat([rests, torch.where(beyond, rests.min(), rests)])
+def varied(rests: Tensor, copies: int = 3) -> Tensor:
+    """Rests ``(N, 1, rows, columns)`` that differ as those of the crown do from those to learn from.
+
+    Each comes so many times, moved by up to a hundredth of a side and zoomed by up to two hundredths, every other one
+    without what lies below a row of the upper third.
+    """
+    rests = rests.repeat(copies, 1, 1, 1)
+    (count, _, rows, _), empty = rests.shape, rests.min()
+    u = torch.rand(4, count, generator=torch.Generator().manual_seed(0))
+    factor, shift, none = 1 + 0.02 * (2 * u[0] - 1), 0.02 * (2 * u[1:3] - 1), torch.zeros(count)
+    matrix = torch.stack([factor, none, shift[0], none, factor, shift[1]], 1).reshape(count, 2, 3)
+    grid = affine_grid(matrix, list(rests.shape), align_corners=False)
+    moved = grid_sample(rests - empty, grid, mode="bicubic", align_corners=False).clamp(min=0) + empty
+    ends = torch.where(torch.arange(count) % 2 == 0, u[3] * rows / 3, float(rows)).reshape(-1, 1, 1, 1)
+    return torch.where(torch.arange(rows).reshape(1, 1, rows, 1) > ends, empty, moved)
 
 
 @dataclass(frozen=True)
