@@ -103,21 +103,18 @@ def plane(volume: Tensor, extent: Tensor, body: float, empty: float, generator: 
     raise ValueError(f"no plane shows the body whole, values above {body:g}: give more of it, or another body=")
 
 
-def oblique_slices(
-    volume: Tensor, spacing: Sequence[float], num: int, body: float, *, empty: float | None = None, seed: int = 0
-) -> Tensor:
+def oblique_slices(volume: Tensor, spacing: Sequence[float], num: int, body: float, seed: int = 0) -> Tensor:
     """Planes at random through a body, ``(num, C, rows, columns)``, with pixels as in the slices of the volume.
 
     A plane has a uniform direction and offset and is kept where the body is at least a hundredth of its pixels and is
     not cut off: no more of it meets the ends of the volume than a tenth of the root of its area. Directions in which
-    20 offsets show no such plane are left out. Values are interpolated linearly.
+    20 offsets show no such plane are left out. Values are interpolated linearly; outside the volume they are its least.
 
     Args:
         volume: slices ``(S, C, rows, columns)`` in order.
         spacing: of slices, rows and columns, in mm.
         num: how many planes.
         body: values above this are of the body: those of bone, where soft tissue may be cut off.
-        empty: value outside the volume; the volume's least when not given.
         seed: of the draws.
 
     Raises:
@@ -129,7 +126,7 @@ def oblique_slices(
     require(bool(volume.isfinite().all()), "volume", "NaN or infinite values", "finite values")
     require(len(spacing) == 3 and min(spacing) > 0, "spacing", spacing, "three distances above zero, in mm")
     require(num >= 0, "num", num, "no less than 0")
-    least = float(volume.min()) if empty is None else empty
+    least = float(volume.min())
     stacked = volume.transpose(0, 1)
     extent = torch.tensor([n * mm for n, mm in zip(stacked.shape[1:], spacing)], dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
