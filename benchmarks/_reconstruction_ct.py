@@ -178,11 +178,14 @@ def learn(head: Head, scans: list[Scan], given: Any, folder: Path) -> tuple[Medi
         options = {"zoom": 0.3, "residual": GUESS, "still": head.rests, "batch_size": size}
         return ScanData(head, scans, GUESS, ROUNDS, **options)
 
-    def part(share: float) -> Any:
-        return Namespace(**vars(given) | {"minutes": share * given.minutes})
+    def lasting(minutes: float) -> Any:
+        return Namespace(**vars(given) | {"minutes": minutes})
 
     coarse = slices(Head(given.head, head.oblique, halves=True), [TASKS[-1].scan(2)], 8)
-    begun, found = trained("ct_coarse", lambda: make(coarse, given), coarse, part(COARSE), folder / "coarse")
+    start = lasting(COARSE * given.minutes)
+    begun, found = trained("ct_coarse", lambda: make(coarse, given), coarse, start, folder / "coarse")
+    spent = found["ct_coarse_training_seconds"]
+    left = given.minutes - spent / 60 / given.threads
     whole = slices(head, [*scans, scans[-1], scans[-1]], 4)  # every other batch is of the last
 
     def going_on() -> MedicalReconstruction:
@@ -190,9 +193,8 @@ def learn(head: Head, scans: list[Scan], given: Any, folder: Path) -> tuple[Medi
         model.load_state_dict(begun.state_dict())
         return model
 
-    model, more = trained("ct", going_on, whole, part(1 - COARSE), folder)
-    seconds = found["ct_coarse_training_seconds"] + more["ct_training_seconds"]
-    return model, found | more | {"ct_training_seconds": seconds}
+    model, more = trained("ct", going_on, whole, lasting(left), folder)
+    return model, found | more | {"ct_training_seconds": spent + more["ct_training_seconds"]}
 
 
 def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:

@@ -27,7 +27,7 @@ def main() -> int:
     options = common.parser(__doc__)
     options.add_argument("--only", choices=HALVES, help="one half; the figures of the other stay as recorded")
     # On one thread: as much processor time as an hour of two, which get less out of it.
-    options.add_argument("--minutes", type=float, default=118.0, help="of training a half (default: %(default)s)")
+    options.add_argument("--minutes", type=float, default=116.0, help="of training a half (default: %(default)s)")
     options.add_argument("--head", default="Cranium.inv3", help="the head's file (default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
