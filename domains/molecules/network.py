@@ -24,22 +24,20 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from ornstein.core.nn import NoiseEmbedding
 from ornstein.core.nn.activations import squared_relu
-from ornstein.core.nn.checks import check_integers, check_noise_level
+from ornstein.core.nn.checks import check_integers
 from ornstein.core.nn.linear import Linear, zero_init
 from ornstein.core.schedules import require
+from ornstein.domains.molecules.graph_network import DISTANCE, GraphNetwork, categories, looked_up, normal
 from ornstein.domains.molecules.pairs import as_matrix, num_pairs, pair_indices, pair_mask
 from ornstein.domains.molecules.structure import cycle_counts, graph_distances, heat_kernels
 
-__all__ = ["GraphBlock", "GraphTransformer", "normal"]
+__all__ = ["GraphBlock", "GraphTransformer"]
 
-DISTANCE = 7  # bonds up to which distances are told apart: a pair closes a ring of one more
-SUMS = 7  # sums of bond orders that are told apart, from 0
 LARGEST_COUNT = 8.0  # cycles beyond which counts are not told apart
 
 
-class GraphTransformer(nn.Module):
+class GraphTransformer(GraphNetwork):
     """Transformer from graphs to logits of the categories of their atoms and pairs, ``{"atoms", "bonds"}``.
 
     Args:
@@ -71,9 +69,6 @@ class GraphTransformer(nn.Module):
         (torch.Size([1, 3, 3]), torch.Size([1, 3, 4]))
     """
 
-    _atoms: Tensor
-    _orders: Tensor
-
     def __init__(
         self,
         orders: Sequence[float],
@@ -94,33 +89,23 @@ class GraphTransformer(nn.Module):
         mlp_ratio: float = 2.0,
         pair_ratio: float = 2.0,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            orders, valences, charges, weights, properties, timed, width, each=3 * cycles + len(heat), whole=4 * cycles
+        )
         check_integers(1, width=width, pair_width=pair_width, depth=depth, head_width=head_width)
-        check_integers(0, properties=properties, walks=walks)
+        check_integers(0, walks=walks)
         require(width % head_width == 0, "head_width", head_width, f"a divisor of width={width}")
         require(mlp_ratio > 0 and pair_ratio > 0, "mlp_ratio, pair_ratio", (mlp_ratio, pair_ratio), "positive numbers")
-        for name, values in (("charges", charges), ("weights", weights)):
-            require(len(values) == len(valences), name, values, f"{len(valences)} numbers, one for each of valences")
-        self.orders, self.valences, self.charges, self.weights = map(tuple, (orders, valences, charges, weights))
-        self.properties, self.timed, self.cycles, self.distances = properties, timed, cycles, distances
-        self.heat = tuple(heat)
-        self.width, self.pair_width, self.depth, self.head_width = width, pair_width, depth, head_width
+        self.cycles, self.distances, self.heat = cycles, distances, tuple(heat)
+        self.pair_width, self.depth, self.head_width = pair_width, depth, head_width
         self.walks, self.mlp_ratio, self.pair_ratio = walks, mlp_ratio, pair_ratio
-        tables = torch.tensor([self.valences, self.charges, self.weights], dtype=torch.float32).t()
-        self.register_buffer("_atoms", tables, persistent=False)
-        self.register_buffer("_orders", torch.tensor(self.orders, dtype=torch.float32), persistent=False)
 
-        self.enter_atoms = nn.Embedding(len(self.valences), width)
         self.enter_bonds = nn.Embedding(len(self.orders), pair_width)
-        self.sums = nn.Embedding(SUMS + 1, width)
         self.far = nn.Embedding(DISTANCE + 2, pair_width) if distances else None
-        for table in (self.enter_atoms, self.enter_bonds, self.sums, self.far):
+        for table in (self.enter_bonds, self.far):
             if table is not None:
-                nn.init.normal_(table.weight, std=0.5)  # as large as a norm leaves them, or they are learned late
-        self.enter_features = Linear(2 + 3 * cycles + len(self.heat), width)
+                nn.init.normal_(table.weight, std=0.5)
         self.enter_heat = Linear(len(self.heat), pair_width) if self.heat else None
-        self.noise = NoiseEmbedding(width) if timed else None
-        self.whole = Linear(len(self.valences) + 2 + 4 * cycles + 2 * properties, width)
         self.blocks = nn.ModuleList(
             GraphBlock(width, pair_width, head_width, walks, round(mlp_ratio * width), round(pair_ratio * pair_width))
             for _ in range(depth)
@@ -168,67 +153,35 @@ class GraphTransformer(nn.Module):
         """What the blocks make of a graph: its atoms ``(B, N, width)``, its pairs ``(B, P, pair_width)``, and where
         atoms are real.
         """
-        self._check(x, c, properties)
-        atoms, bonds = (v.argmax(-1) if v.is_floating_point() else v for v in (x["atoms"], x["bonds"]))
-        real = torch.ones_like(atoms, dtype=torch.bool) if mask is None else mask["atoms"]
+        self.check(x["atoms"], x["bonds"], c, properties, weighed=True)
+        atoms, bonds = x["atoms"], categories(x["bonds"])
+        real = torch.ones(atoms.shape[:2], dtype=torch.bool, device=atoms.device) if mask is None else mask["atoms"]
         pairs = pair_mask(real) if mask is None or mask.get("bonds") is None else mask["bonds"]
-        h, e, told = self._features(atoms, bonds, real, pairs)
-        told = torch.cat([told, *self._asked(len(atoms), properties, properties_mask, told)], 1)
-        shared = self.whole(told)
-        if self.noise is not None:
-            shared = shared + self.noise(c["bonds"])
-        h = h + _looked_up(self.enter_atoms, x["atoms"]) + shared[:, None]
-        e = e + _looked_up(self.enter_bonds, x["bonds"])
+        orders = as_matrix(self._orders[bonds] * pairs)
+        each, e, whole = self._structure(orders, real)
+        h, told = self.entered(atoms, orders, real, c, properties, properties_mask, each, whole)
+        h = h + told[:, None]
+        e = looked_up(self.enter_bonds, x["bonds"]) + e
         for block in self.blocks:
             h, e = block(h, e, real, pairs)
         return h, e, real
 
-    def _features(self, atoms: Tensor, bonds: Tensor, real: Tensor, pairs: Tensor) -> tuple[Tensor, Any, Tensor]:
-        """What is computed of a graph: for atoms, for pairs (0 for nothing) and for the whole."""
-        kinds = self._atoms[atoms] * real[..., None]
-        orders = as_matrix(self._orders[bonds] * pairs)
-        sums = orders.sum(2)
-        free = kinds[..., 0] - sums
-        size = real.sum(1, keepdim=True).to(sums)
-        columns, whole = [free / 4, kinds[..., 1]], [size / 16, kinds[..., 2].sum(1, keepdim=True) / 16]
+    def _structure(self, orders: Tensor, real: Tensor) -> tuple[list[Tensor], Any, list[Tensor]]:
+        """What is computed of bonds ``(B, N, N)``: for atoms, for pairs (0 for nothing) and for the whole."""
+        each, e, whole = [], 0, []
         adjacency = (orders > 0).to(orders)
+        rows, columns = pair_indices(orders.shape[1], orders.device)
         if self.cycles:
-            each, all_of_them = (count.clamp(max=LARGEST_COUNT) / 2 for count in cycle_counts(adjacency))
-            columns += list(each.unbind(-1))
+            counts, all_of_them = (count.clamp(max=LARGEST_COUNT) / 2 for count in cycle_counts(adjacency))
+            each += list(counts.unbind(-1))
             whole.append(all_of_them)
-        e: Any = 0
         if self.far is not None:
-            rows, cols = pair_indices(atoms.shape[1], atoms.device)
-            e = self.far(graph_distances(adjacency, DISTANCE)[:, rows, cols])
+            e = self.far(graph_distances(adjacency, DISTANCE)[:, rows, columns])
         if self.enter_heat is not None:
             kernels = heat_kernels(adjacency, real, self.heat)
-            rows, cols = pair_indices(atoms.shape[1], atoms.device)
-            columns += list(kernels.diagonal(dim1=1, dim2=2).unbind(1))
-            e = e + self.enter_heat(kernels[:, rows, cols])
-        h = self.sums(sums.round().long().clamp(max=SUMS)) + self.enter_features(torch.stack(columns, -1))
-        counts = torch.zeros(len(atoms), len(self.valences), device=atoms.device).scatter_add_(1, atoms, real.float())
-        return h, e, torch.cat([counts / 8, *whole], 1)
-
-    def _asked(self, batch: int, properties: Tensor | None, known: Tensor | None, like: Tensor) -> list[Tensor]:
-        if not self.properties:
-            return []
-        if properties is None:
-            return [like.new_zeros(batch, 2 * self.properties)]
-        told = torch.ones_like(properties) if known is None else known.to(properties)
-        return [(properties * told).to(like), told.to(like)]
-
-    def _check(self, x: Mapping[str, Tensor], c: Mapping[str, Tensor], properties: Tensor | None) -> None:
-        atoms, bonds = x["atoms"], x["bonds"]
-        for name, value, states in (("atoms", atoms, len(self.valences)), ("bonds", bonds, len(self.orders))):
-            fits = value.ndim == 3 and value.shape[2] == states if value.is_floating_point() else value.ndim == 2
-            require(fits, name, f"{tuple(value.shape)} {value.dtype}", f"(B, n) int64, or weights (B, n, {states})")
-        expected = num_pairs(atoms.shape[1])
-        require(bonds.shape[1] == expected, "bonds", tuple(bonds.shape), f"{expected} pairs of {atoms.shape[1]} atoms")
-        if self.timed:
-            check_noise_level(c["bonds"], len(atoms))
-        if properties is not None:
-            shape = (len(atoms), self.properties)
-            require(tuple(properties.shape) == shape, "properties", tuple(properties.shape), f"shape {shape}")
+            each += list(kernels.diagonal(dim1=1, dim2=2).unbind(1))
+            e = e + self.enter_heat(kernels[:, rows, columns])
+        return each, e, whole
 
 
 class GraphBlock(nn.Module):
@@ -304,12 +257,3 @@ def _square(pairs: Tensor, atoms: int) -> Tensor:
     padded = nn.functional.pad(pairs, (0, 0, 0, 1))
     whole = padded.index_select(1, _places(atoms, pairs.device)).unflatten(1, (atoms, atoms))
     return whole.permute(0, 3, 1, 2)
-
-
-def _looked_up(table: nn.Embedding, x: Tensor) -> Tensor:
-    return x @ table.weight if x.is_floating_point() else table(x)
-
-
-def normal(x: Tensor) -> Tensor:
-    """Layer norm without weights, which the maps that follow contain."""
-    return nn.functional.layer_norm(x, x.shape[-1:])

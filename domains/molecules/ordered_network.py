@@ -28,8 +28,7 @@ from ornstein.core.nn.activations import squared_relu
 from ornstein.core.nn.checks import check_integers
 from ornstein.core.nn.linear import Linear, zero_init
 from ornstein.core.schedules import require
-from ornstein.domains.molecules.graph_network import GraphNetwork
-from ornstein.domains.molecules.network import DISTANCE, normal
+from ornstein.domains.molecules.graph_network import DISTANCE, GraphNetwork, normal
 from ornstein.domains.molecules.pairs import as_matrix, pair_indices
 from ornstein.domains.molecules.structure import graph_distances
 

@@ -22,9 +22,8 @@ from ornstein.core.nn.activations import squared_relu
 from ornstein.core.nn.checks import check_integers
 from ornstein.core.nn.linear import Linear, zero_init
 from ornstein.core.optional import need
-from ornstein.domains.molecules.graph_network import GraphNetwork
+from ornstein.domains.molecules.graph_network import DISTANCE, GraphNetwork
 from ornstein.domains.molecules.interop import sparse_batch
-from ornstein.domains.molecules.network import DISTANCE
 from ornstein.domains.molecules.pairs import as_matrix, pair_indices, pair_mask
 from ornstein.domains.molecules.structure import graph_distances
 
