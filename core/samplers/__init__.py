@@ -26,6 +26,7 @@ from .sa_solver import SASolver
 from .sde import EulerMaruyama
 from .sequential import SequentialSampler
 from .singlestep import DPMSolverSinglestep
+from .tilting import TiltedDraws
 from .unipc import UniPC
 from .unmasking import (
     Blockwise,
@@ -81,6 +82,7 @@ __all__ = [
     "SureFirst",
     "Tableau",
     "TauLeaping",
+    "TiltedDraws",
     "TokenChoice",
     "UniPC",
     "Unmasking",

@@ -1,9 +1,9 @@
 """Molecules: graphs, sequences and positions of atoms, in and out of RDKit.
 
-`MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones;
-`fit_regressor` trains what a `Target` steers the former by; `MoleculeData`, `NCIData`, `MOSESData`, `ConformerData` and
-`FragmentData` are data modules; `read_molecules` and `write_molecules` know the files; judges are in
-`ornstein.domains.molecules.judges`. Names are loaded when first used.
+`MoleculeDiffusion` learns from molecules and draws new ones, `ConformerDiffusion` finds the shapes of given ones; a
+`FunctionTarget` steers the former, and so does a `Target`, whose regressor `fit_regressor` trains; `MoleculeData`,
+`NCIData`, `MOSESData`, `ConformerData` and `FragmentData` are data modules; `read_molecules` and `write_molecules` know
+the files; judges are in `ornstein.domains.molecules.judges`. Names are loaded when first used.
 """
 
 import importlib
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ornstein.domains.molecules.diffusion import MoleculeDiffusion
     from ornstein.domains.molecules.drawn import Generated
     from ornstein.domains.molecules.facts import MoleculeFacts
+    from ornstein.domains.molecules.function_targets import FunctionTarget
     from ornstein.domains.molecules.network import GraphTransformer
     from ornstein.domains.molecules.optimising import Optimised
     from ornstein.domains.molecules.ordered_network import OrderedTransformer
@@ -41,6 +42,7 @@ __all__ = [
     "ConformerData",
     "ConformerDiffusion",
     "FragmentData",
+    "FunctionTarget",
     "Generated",
     "GraphData",
     "GraphForm",
@@ -77,6 +79,7 @@ _PLACES = {
     "diffusion": ("MoleculeDiffusion",),
     "drawn": ("Generated",),
     "facts": ("MoleculeFacts",),
+    "function_targets": ("FunctionTarget",),
     "network": ("GraphTransformer",),
     "optimising": ("Optimised",),
     "ordered_network": ("OrderedTransformer",),

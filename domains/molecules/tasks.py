@@ -1,5 +1,6 @@
 """What models of molecules do beyond sampling; each task is a few lines around the core's methods."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ornstein.core import (
     ClassifierFreeGuidance,
     SizeDistribution,
     StateConstraint,
+    TiltedDraws,
     perturb_and_reverse,
 )
 from ornstein.core.optional import need
@@ -18,6 +20,7 @@ from ornstein.core.schedules import require
 from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.molecules.adapter import MoleculeModel, fresh
 from ornstein.domains.molecules.drawn import Generated
+from ornstein.domains.molecules.function_targets import FunctionTarget, worth_of
 from ornstein.domains.molecules.geometry import whole_molecule, with_conformers
 from ornstein.domains.molecules.graph_representation import GraphRepresentation
 from ornstein.domains.molecules.optimising import Objective, Optimised, objective_of
@@ -43,7 +46,7 @@ class MoleculeTasks(MoleculeModel):
         properties: Mapping[str, Any] | None = None,
         *,
         guidance: float | None = None,
-        targets: Sequence[Target] = (),
+        targets: Sequence[Target | FunctionTarget] = (),
         elements: Sequence[str] | None = None,
         rings: Sequence[int] | None = None,
         seed: int | None = None,
@@ -58,8 +61,9 @@ class MoleculeTasks(MoleculeModel):
                 trained with them.
             guidance: how strongly to heed them; 1, the default, as the model learned it, 2 or so to hold closer to them
                 (`ClassifierFreeGuidance`).
-            targets: values of properties that the model was not trained with, by regressors (`fit_regressor`), which
-                steer it by `CategoricalClassifierGuidance`.
+            targets: values of properties that the model need not know: by regressors (`fit_regressor`), which steer it
+                by `CategoricalClassifierGuidance`, or by the functions themselves (`FunctionTarget`), of graphs alone,
+                the best of ``candidates=8`` draws a step.
             elements: the only ones that are drawn, by symbol.
             rings: sizes of the rings that may be closed.
             seed: as in ``sample``.
@@ -85,7 +89,7 @@ class MoleculeTasks(MoleculeModel):
         properties: Mapping[str, Any] | None = None,
         *,
         guidance: float | None = None,
-        targets: Sequence[Target] = (),
+        targets: Sequence[Target | FunctionTarget] = (),
         seed: int | None = None,
         **options: Any,
     ) -> Generated:
@@ -116,7 +120,7 @@ class MoleculeTasks(MoleculeModel):
         properties: Mapping[str, Any] | None = None,
         *,
         guidance: float | None = None,
-        targets: Sequence[Target] = (),
+        targets: Sequence[Target | FunctionTarget] = (),
         seed: int | None = None,
         **options: Any,
     ) -> Generated:
@@ -257,7 +261,7 @@ class MoleculeTasks(MoleculeModel):
         size: Any,
         properties: Any,
         guidance: float | None,
-        targets: Sequence[Target],
+        targets: Sequence[Target | FunctionTarget],
         seed: int | None,
         **options: Any,
     ) -> Generated:
@@ -279,7 +283,7 @@ class MoleculeTasks(MoleculeModel):
         size: Any,
         properties: Mapping[str, Any] | None,
         guidance: float | None,
-        targets: Sequence[Target],
+        targets: Sequence[Target | FunctionTarget],
         part: KnownPart | None,
         distribution: SizeDistribution,
         seed: int | None,
@@ -289,8 +293,9 @@ class MoleculeTasks(MoleculeModel):
         batch_size: int | None = None,
         first: int = 0,
         progress: bool = False,
+        candidates: int = 8,
     ) -> Generated:
-        """Molecules by a denoiser that is guided by properties and regressors, and may hold a part."""
+        """Molecules by a denoiser that is guided by properties and targets, and may hold a part."""
         if num < 1:
             raise ValueError(f"num must be at least 1, got {num}")
         seed, asked = fresh(seed), self.prepare_condition(num, size=size, **dict(properties or {}))
@@ -299,9 +304,12 @@ class MoleculeTasks(MoleculeModel):
         if part is not None and int(sizes.min()) <= len(part):
             raise ValueError(f"size={size!r}: expected more atoms than the {len(part)} that are given")
         denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
-        if targets:
-            denoiser = CategoricalClassifierGuidance(denoiser, steering(targets), evaluation="first_order")
+        if steered := [target for target in targets if isinstance(target, Target)]:
+            denoiser = CategoricalClassifierGuidance(denoiser, steering(steered), evaluation="first_order")
         walk = self.constrained(sampler, constraint)
+        if sought := [target for target in targets if isinstance(target, FunctionTarget)]:
+            tilted = TiltedDraws(worth_of(sought, self._graphs()), candidates, walk.constraint)
+            walk = dataclasses.replace(walk, constraint=tilted)
         drawn = self.draw(sizes, denoiser, asked, walk, seed, batch_size, first, progress, part)
         if part is not None:
 
