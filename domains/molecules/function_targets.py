@@ -47,11 +47,15 @@ class FunctionTarget:
         fine = math.isfinite(self.deviation) and self.deviation > 0
         require(fine, "deviation", self.deviation, "a positive number")
 
+    def measure(self, mol: Any) -> float:
+        """The function of a sanitised molecule."""
+        return float((DESCRIPTORS[self.function] if isinstance(self.function, str) else self.function)(mol))
+
     def log_probability(self, mol: Any) -> float:
         """Of a sanitised molecule, in nats up to a constant; minus infinity for None."""
         if mol is None:
             return -math.inf
-        found = float((DESCRIPTORS[self.function] if isinstance(self.function, str) else self.function)(mol))
+        found = self.measure(mol)
         return -math.inf if math.isnan(found) else -0.5 * ((found - self.value) / self.deviation) ** 2
 
 

@@ -1,10 +1,14 @@
 """Tasks of models of graphs: what is given stays, what is asked for moves the samples, and errors at the boundary."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
 from molecule_models import SMILES, masks, molecule_data, small
 
+from ornstein.domains.molecules import FunctionTarget, MoleculeData, MoleculeDiffusion
 from ornstein.domains.molecules.graphs import encode_graph
 from ornstein.domains.molecules.optimising import objective_of
 from ornstein.domains.molecules.pairs import as_matrix
@@ -140,6 +144,43 @@ def test_a_regressor_learns_a_property_and_steers(model, tmp_path):
         for value in (0.0, 4.0)
     }
     assert asked[0.0] + 0.5 < asked[4.0]
+
+
+def test_functions_steer_what_is_generated_and_what_is_decorated(model):
+    sampler = dataclasses.replace(model.sampler, steps=8)
+
+    def drawn(num, value, **options):
+        targets = [FunctionTarget(oxygens, value, 0.3)]
+        return model.generate(num, size=6, targets=targets, sampler=sampler, seed=0, **options)
+
+    def mean_of(mols):
+        return np.mean([oxygens(mol) for mol in mols])
+
+    assert mean_of(drawn(20, 0.0).valid) + 1 < mean_of(drawn(20, 4.0).valid)
+    assert drawn(4, 0.0, candidates=1).smiles == drawn(4, 4.0, candidates=1).smiles  # one candidate is no choice
+    assert drawn(1, 4.0, first=3).smiles[0] == drawn(5, 4.0).smiles[3]
+    targets = [FunctionTarget(oxygens, 3.0, 0.3), FunctionTarget("rings", 1.0, 0.3)]
+    plain, grown = (
+        model.decorate("*C1CCCCC1", 8, size=10, targets=some, sampler=sampler, seed=0).valid for some in ((), targets)
+    )
+    assert all(mol.HasSubstructMatch(Chem.MolFromSmiles("C1CCCCC1")) for mol in grown)
+    assert abs(mean_of(grown) - 3) < abs(mean_of(plain) - 3)
+
+
+def test_function_targets_are_gaussian_and_refuse_what_they_cannot_use(model):
+    ethanol = Chem.MolFromSmiles("CCO")
+    assert FunctionTarget("heavy_atoms", 5.0, 2.0).log_probability(ethanol) == -0.5
+    assert FunctionTarget(lambda mol: math.nan, 5.0, 2.0).log_probability(ethanol) == -math.inf
+    for arguments, message in (
+        (("logp", 1.0, 0.1), "one of logP"),
+        (("logP", math.nan, 0.1), "a finite number"),
+        (("logP", 1.0, 0.0), "a positive number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            FunctionTarget(*arguments)
+    texts = MoleculeData(SMILES, representation="selfies", heldout=0.2, validation=0)
+    with pytest.raises(ValueError, match="asks for a model of graphs"):
+        MoleculeDiffusion.for_data(texts).generate(2, targets=[FunctionTarget("logP", 1.0, 0.1)])
 
 
 def test_a_regressor_is_a_normal_distribution(model):
