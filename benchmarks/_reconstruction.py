@@ -1,19 +1,23 @@
-"""What both halves of `reconstruction` share: training for so long, and the bars of a task."""
+"""What both halves of `reconstruction` share: training for so long, the finish of a mean, and the bars of a task."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common import TRAINING, steps_within
+from torch import Tensor
 
 from ornstein.core.training import EMA
-from ornstein.domains.medical import MedicalReconstruction, ScanData
+from ornstein.domains.medical import Finish, MedicalReconstruction, ScanData, TotalVariation
+from ornstein.domains.medical.judging import judge_slices
 
 LEVEL = 0.9
 SPREAD = 0.1  # of the guesses about the truth, in states
 ROUNDS = 1000  # of scans, more than there is time for: each is seen once
 RATE = 0.0025  # of learning
+SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)  # of total variation in a finished mean, to choose among
 
 
 def fitted(model: MedicalReconstruction, data: ScanData, steps: int, given: Any, folder: Path) -> float:
@@ -54,6 +58,29 @@ def trained(
     spent = fitted(model, data, steps, given, folder / "run")
     model.save_pretrained(folder / "model")
     return model, {f"{name}_training_seconds": spent, f"{name}_steps": steps}
+
+
+def finish_of(
+    model: MedicalReconstruction,
+    pictures: Tensor,
+    scan: Any,
+    method: TotalVariation,
+    iterations: Sequence[int],
+    seed: int,
+) -> Finish | None:
+    """The finish by a tuned method that serves pictures of known truth best, in decibels; None if the answer does."""
+    seen = model.simulate(pictures, scan.operator, scan.noise, seed=seed)
+    answer = model.reconstruct(seen, num=2, evaluations=2, seed=seed).mean
+    best, decibels = None, judge_slices(answer, pictures, model.scale)["psnr"]
+    for count in iterations:
+        method = replace(method, iterations=count)
+        whole = Finish(method, 1.0)(seen, model.scale.to_operator(answer, scan.operator))
+        change = model.scale.from_operator(whole, scan.operator) - answer
+        for share in SHARES:
+            found = judge_slices(answer + share * change, pictures, model.scale)["psnr"]
+            if found > decibels:
+                best, decibels = Finish(method, share), found
+    return best
 
 
 def checks(name: str, row: dict[str, float], bar: float) -> dict[str, bool]:

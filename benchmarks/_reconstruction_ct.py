@@ -9,6 +9,9 @@ Held-out slices are of the crown, which axial slices below it do not look like. 
 angles, and taken apart from the head rest, which stays where it is while the head is turned, zoomed and moved. Towards
 the crown the arc of the rest ends higher up (`varied`).
 
+Total variation that begins at the network's answer takes in what this leaves over of the measurement; with which share
+and after how many iterations is chosen on other slices, as its strength is.
+
 Slices are cut off at -1000 HU, which the padding of this scan falls below: nothing attenuates less than a vacuum, and
 total variation is told so.
 """
@@ -21,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, trained
+from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, finish_of, trained
+from common import recorded
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
@@ -37,9 +41,11 @@ OBLIQUE = 216  # slices at other angles, beside 72
 COARSE = 0.4  # of the time, on slices of half the resolution
 JUDGED, FITTED = (2, 8, 14, 20), (0, 5, 17, 23)  # of the 24 held-out slices: to judge by, and to calibrate on
 TUNED = (5, 17)  # of these, to choose total variation's strength on
+TRAINED = ("ct_training_seconds", "ct_steps", "ct_coarse_training_seconds", "ct_coarse_steps")
 GUESS = FBP("hann", matched=True)
 BASELINE = TotalVariation(300.0, nonnegative=True, start=CGLS(10))
 STRENGTHS = (150.0, 300.0, 600.0)
+FINISHES = (100, 400)  # iterations of total variation from the network's answer, to choose among
 
 
 class Head(HeadCTData):
@@ -144,14 +150,15 @@ def judge(task: Task, scan: Scan, model: MedicalReconstruction, heldout: Tensor,
     count = 1 if given.quick else len(JUDGED)
     truth, fit, tuned = (heldout[list(part[:count])] for part in (JUDGED, FITTED, TUNED))
     num, evaluations = (2, 2) if given.quick else (8, 8)
-    options = {"num": num, "evaluations": evaluations, "seed": given.seed}
+    chosen = classical(task, scan, tuned, model, given)
+    finish = finish_of(model, tuned, scan, chosen, (10,) if given.quick else FINISHES, given.seed + 1)
+    options = {"num": num, "evaluations": evaluations, "seed": given.seed, "finish": finish}
     model.calibrate(fit, scan.operator, scan.noise, name=task.name, levels=(LEVEL,), **options)
     seen = model.simulate(truth, scan.operator, scan.noise, seed=given.seed)
     start = time.process_time()
     found = model.reconstruct(seen, calibration=task.name, seed=given.seed)
     seconds = (time.process_time() - start) / len(truth)
     lower, upper = found.interval(LEVEL)
-    chosen = classical(task, scan, tuned, model, given)
     scores = judge_slices(found.mean, truth, model.scale)
     beside, shown = (
         judge_slices(model.scale.from_operator(method(seen), scan.operator), truth, model.scale)
@@ -165,6 +172,8 @@ def judge(task: Task, scan: Scan, model: MedicalReconstruction, heldout: Tensor,
         "tv_strength": chosen.strength,
         "tv_iterations": chosen.iterations,
         "guess_psnr": shown["psnr"],
+        "finish_share": 0.0 if finish is None else finish.share,
+        "finish_iterations": 0 if finish is None else finish.method.iterations,
         "gain": scores["psnr"] - beside["psnr"],
         "coverage": float(((truth >= lower) & (truth <= upper)).double().mean()),
         "seconds_a_slice": seconds,
@@ -202,13 +211,15 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
 
     Args:
         given: ``head``, the file of the slices; ``minutes`` of training on ``threads`` cores, ``quick``, ``seed`` and,
-            where the model is to stay, ``run``; ``checkpoint`` for a model of an earlier run.
+            where the model is to stay, ``run``; ``checkpoint`` for the model of the run that was recorded last.
     """
     scans = [task.scan() for task in TASKS]
     head = Head(given.head, 4 if given.quick else OBLIQUE)
     with tempfile.TemporaryDirectory() as scratch:
         if given.checkpoint is not None:
-            model, found = MedicalReconstruction.from_pretrained(given.checkpoint), {}
+            model = MedicalReconstruction.from_pretrained(given.checkpoint)
+            known = recorded("reconstruction")[0]
+            found = {name: known[name] for name in TRAINED if name in known}
         else:
             model, found = learn(head, scans, given, Path(given.run or scratch) / "ct")
     passed: dict[str, bool] = {}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SliceData,
         VolumeData,
     )
+    from ornstein.domains.medical.finishing import Finish
     from ornstein.domains.medical.judging import Judgement, Problem, judge_problem, judge_slices, standard_problem
     from ornstein.domains.medical.reconstruction import MedicalReconstruction, default_method
     from ornstein.domains.medical.report import reconstruction_figure, reconstruction_report
@@ -34,6 +35,7 @@ __all__ = [
     "Calibration",
     "Classical",
     "EllipseData",
+    "Finish",
     "HeadCTData",
     "Judgement",
     "MedicalReconstruction",
@@ -64,6 +66,7 @@ _PLACES = {
     "calibration": ("Calibration", "conformal_factor"),
     "classical": ("CGLS", "FBP", "Classical", "TotalVariation", "Wavelet", "ZeroFilled", "tune"),
     "data": ("BrainData", "EllipseData", "HeadCTData", "MedicalReference", "SliceData", "VolumeData"),
+    "finishing": ("Finish",),
     "judging": ("Judgement", "Problem", "judge_problem", "judge_slices", "standard_problem"),
     "reconstruction": ("MedicalReconstruction", "default_method"),
     "report": ("reconstruction_figure", "reconstruction_report"),

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.schedules import require
+from ornstein.domains.medical.finishing import Finish
 
 __all__ = ["Calibration", "Guarantee", "conformal_factor"]
 
@@ -83,6 +84,7 @@ class Calibration:
         measured: event shape of the measurement.
         slices: how many they were fitted on.
         guarantee: see `conformal_factor`.
+        finish: what was made of the means.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Calibration:
     measured: tuple[int, ...]
     slices: int
     guarantee: str = "pixels"
+    finish: Finish | None = None
 
     def __post_init__(self) -> None:
         same = len(self.levels) == len(self.factors) > 0

@@ -1,6 +1,7 @@
 """`MedicalReconstruction`: slices behind measurements, with their uncertainty and with certificates."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ornstein.domains.medical.adapter import SliceModel
 from ornstein.domains.medical.calibration import Calibration, Guarantee, conformal_factor
 from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.data import MedicalReference
+from ornstein.domains.medical.finishing import Finish
 from ornstein.domains.medical.judges.certainty import Consistency, data_consistency
 from ornstein.domains.medical.physics.counts import WATER
 from ornstein.domains.medical.physics.mri import MulticoilMRI
@@ -139,6 +141,7 @@ class MedicalReconstruction(SliceModel):
         num: int | None = None,
         evaluations: int | None = None,
         seed: int | None = None,
+        finish: Finish | None = None,
         calibration: str | None = None,
         batch_size: int | None = None,
         progress: bool = False,
@@ -156,8 +159,9 @@ class MedicalReconstruction(SliceModel):
             num: samples of each slice, at least 2; 16 when not given.
             evaluations: of the network a sample, at most; 50 when not given. See `posterior_sampler`.
             seed: without one, a fresh one is drawn.
-            calibration: name of one of ``calibrations``, whose method, number and evaluations are then those of the
-                reconstruction.
+            finish: what is made of the means; samples are moved by as much.
+            calibration: name of one of ``calibrations``, whose method, number, evaluations and finish are then those of
+                the reconstruction.
             batch_size: samples at a time; all ``num`` when not given.
             progress: show bars.
 
@@ -171,10 +175,11 @@ class MedicalReconstruction(SliceModel):
                 ("method", method, fitted.method),
                 ("num", num, fitted.num),
                 ("evaluations", evaluations, fitted.evaluations),
+                ("finish", finish, fitted.finish),
             ):
                 if asked is not None and asked != known:
                     raise ValueError(f"{name}={asked!r}: {calibration!r} is calibrated for {known!r}; leave {name} out")
-            method, num, evaluations = fitted.method, fitted.num, fitted.evaluations
+            method, num, evaluations, finish = fitted.method, fitted.num, fitted.evaluations, fitted.finish
         measurement = self._placed(measurement)
         if method is None:
             method = default_method(measurement) if self.guess is None else CONDITIONAL
@@ -194,7 +199,20 @@ class MedicalReconstruction(SliceModel):
             for i in range(len(seeds))
         ]
         samples, means = (torch.stack(parts) for parts in zip(*drawn))
-        return self._certified(samples, means, measurement, method, evaluations, fitted)
+        if finish is not None:
+            samples, means = self._finished(finish, measurement, samples, means)
+        found = self._certified(samples, means, measurement, method, evaluations, fitted)
+        return replace(found, finish=finish)
+
+    @torch.no_grad()
+    def _finished(
+        self, finish: Finish, measurement: Measurement, samples: Tensor, means: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means as finished, and samples moved by as much."""
+        operator = measurement.operator
+        found = self.scale.from_operator(finish(measurement, self.scale.to_operator(means, operator)), operator)
+        found = found if self.least is None else found.clamp(min=self.least)
+        return samples + (found - means)[:, None], found
 
     def _placed(self, measurement: Measurement) -> Measurement:
         """The measurement on the device of the model, float32, checked."""
@@ -312,6 +330,7 @@ class MedicalReconstruction(SliceModel):
         num: int = 16,
         evaluations: int = EVALUATIONS,
         seed: int = 0,
+        finish: Finish | None = None,
         progress: bool = False,
     ) -> Calibration:
         """Fit intervals on slices of known truth, whose measurements are simulated here; the model keeps the result.
@@ -327,7 +346,7 @@ class MedicalReconstruction(SliceModel):
             guarantee: see `ornstein.domains.medical.calibration`.
             mask: pixels that count, of the shape of the pictures; all when not given.
             floor: what a deviation counts as at least, in units of the data; a thousandth of the window when not given.
-            method, num, evaluations, progress: as in `reconstruct`.
+            method, num, evaluations, finish, progress: as in `reconstruct`.
             seed: of noise and samples.
 
         Raises:
@@ -337,7 +356,7 @@ class MedicalReconstruction(SliceModel):
             raise ValueError(f"pictures of shape {tuple(pictures.shape)}: expected (slices, *{self.shape})")
         floor = (self.window[1] - self.window[0]) / 1000 if floor is None else floor
         seen = self.simulate(pictures, operator, noise, seed=seed)
-        options = {"method": method, "num": num, "evaluations": evaluations, "progress": progress}
+        options = {"method": method, "num": num, "evaluations": evaluations, "finish": finish, "progress": progress}
         found = self.reconstruct(seen, seed=derive_seed(seed, "calibration"), **options)  # type: ignore[arg-type]
         scores = (pictures.cpu() - found.mean).abs() / found.deviation.clamp(min=floor)
         factors = tuple(conformal_factor(scores, level, guarantee, mask) for level in levels)
@@ -352,6 +371,7 @@ class MedicalReconstruction(SliceModel):
             tuple(operator.measured),
             len(pictures),
             guarantee,
+            finish,
         )
         self.calibrations = (*(one for one in self.calibrations if one.name != name), fitted)
         return fitted

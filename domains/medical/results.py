@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ornstein.core.schedules import require
 from ornstein.domains.medical.calibration import Calibration
+from ornstein.domains.medical.finishing import Finish
 from ornstein.domains.medical.judges.certainty import Consistency, sample_interval
 
 __all__ = ["Reconstruction"]
@@ -20,7 +21,7 @@ class Reconstruction:
     Attributes:
         samples: ``K`` posterior samples of each slice.
         mean, deviation: of the samples, at each pixel; of the method "conditional" the mean is the network's own, which
-            has none of the samples' noise.
+            has none of the samples' noise. After a `Finish` all samples are moved by as much as the mean.
         null_space: what the prior invented, ``mean - A^+ A mean``: the part of the mean that changes no measured value.
             None for an operator that is not linear.
         consistency: residuals of the mean in units of the noise, ``(slices,)``; None for a measurement without noise.
@@ -29,6 +30,7 @@ class Reconstruction:
         units: of the data.
         window: in which to look at them.
         calibration: of intervals, if one was asked for.
+        finish: of the mean, if one was asked for.
     """
 
     samples: Float[Tensor, "slices K channels rows columns"]
@@ -42,6 +44,7 @@ class Reconstruction:
     units: str
     window: tuple[float, float]
     calibration: Calibration | None = None
+    finish: Finish | None = None
 
     def quantile(self, level: float) -> Tensor:
         """The quantile of the samples at each pixel ``(slices, C, H, W)``, linear between two of them.
@@ -67,6 +70,7 @@ class Reconstruction:
     def __repr__(self) -> str:
         slices, num, *shape = self.samples.shape
         said = "" if self.calibration is None else f", calibrated as {self.calibration.name!r}"
+        said = said if self.finish is None else f", finished by {type(self.finish.method).__name__}{said}"
         fit = ""
         if self.consistency is not None:
             fit = f", chi2 of the mean {float(self.consistency.ratio.mean()):.3g} a value"

@@ -7,7 +7,7 @@ from medical_models import SIDE, gaussian, scanner
 from ornstein.core.adapter import DomainAdapter
 from ornstein.core.config import from_config, to_config
 from ornstein.core.inverse import GaussianNoise
-from ornstein.domains.medical import Calibration, MedicalReconstruction, conformal_factor
+from ornstein.domains.medical import FBP, Calibration, Finish, MedicalReconstruction, TotalVariation, conformal_factor
 
 
 def test_the_factor_is_the_order_statistic_of_split_conformal_prediction() -> None:
@@ -92,6 +92,34 @@ def test_calibrated_intervals_cover_slices_of_a_prior_that_is_wrong() -> None:
     assert shares[None] < 0.75
     assert shares["wide"] == pytest.approx(0.9, abs=0.05)
     assert fitted.factors[1] > 2
+
+
+def test_a_finish_moves_means_and_samples_and_belongs_to_the_calibration(tmp_path) -> None:
+    model, prior = gaussian()
+    draws = prior.sample(3, generator=torch.Generator().manual_seed(5)).float().unflatten(1, model.shape)
+    pictures, noise = model.decode(draws), GaussianNoise(0.05)
+    finish = Finish(TotalVariation(1e-3, iterations=30), share=0.5)
+    model.calibrate(pictures[:2], scanner(), noise, name="finished", num=2, evaluations=2, finish=finish)
+    seen = model.simulate(pictures[2:], scanner(), noise, seed=9)
+    plain = model.reconstruct(seen, num=2, evaluations=2, seed=3)
+    found = model.reconstruct(seen, calibration="finished", seed=3)
+    assert (found.finish, plain.finish) == (finish, None)
+    assert "finished by TotalVariation" in repr(found)
+    whole = Finish(finish.method, 1.0)(seen, plain.mean)
+    torch.testing.assert_close(found.mean, (plain.mean + whole) / 2)
+    moved = (found.mean - plain.mean)[:, None]
+    torch.testing.assert_close(found.samples, plain.samples + moved)
+    torch.testing.assert_close(found.deviation, plain.deviation)
+    assert found.consistency.ratio.mean() < plain.consistency.ratio.mean()
+    other = MedicalReconstruction((1, SIDE, SIDE), calibrations=model.calibrations)
+    other.save_pretrained(tmp_path / "model")
+    assert MedicalReconstruction.from_pretrained(tmp_path / "model").calibrations == model.calibrations
+    with pytest.raises(ValueError, match="calibrated for Finish"):
+        model.reconstruct(seen, calibration="finished", finish=Finish(finish.method, 0.1))
+    with pytest.raises(TypeError, match="expected a TotalVariation"):
+        Finish(FBP())
+    with pytest.raises(ValueError, match="share"):
+        Finish(finish.method, 1.5)
 
 
 def test_errors_name_what_is_wrong() -> None:
