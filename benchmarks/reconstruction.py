@@ -5,10 +5,11 @@ guesses included) and reconstructs slices that it has not seen: CT at 256 px fro
 (``ct60``, ``ct23``), 180 views of 1e4 (``ct_low``) and 90 degrees (``ct_limited``); MRI fourfold, eightfold and radial
 (``mri4``, ``mri8``, ``mri_radial``). Data, guesses and settings: `_reconstruction_ct`, `_reconstruction_mri`.
 
-Figures of a task: ``psnr`` and ``ssim`` of the posterior mean, ``tv_psnr`` and ``tv_ssim`` of the baseline as it was
-tuned on other slices (total variation; for MRI the better of it and wavelets), ``gain`` in decibels, ``coverage`` of 90
-% intervals that were calibrated on other slices, ``seconds_a_slice``. It passes at a gain of 1.5 dB (limited angle 4,
-MRI 2), SSIM above the baseline's and coverage from 85 to 95 %.
+Figures of a task: ``psnr`` and ``ssim`` of the posterior mean (of CT with ``finish_share`` of total variation that
+begins at it, `Finish`), ``tv_psnr`` and ``tv_ssim`` of the baseline as it was tuned on other slices (total variation;
+for MRI the better of it and wavelets), ``gain`` in decibels, ``coverage`` of 90 % intervals that were calibrated on
+other slices, ``seconds_a_slice``. It passes at a gain of 1.5 dB (limited angle 4, MRI 2), SSIM above the baseline's and
+coverage from 85 to 95 %.
 
 The head is Cranium.inv3 of Debian's invesalius-examples (--head FILE); without it the CT half is skipped. --only runs
 one half and leaves the figures of the other as they are recorded.
@@ -31,7 +32,7 @@ def main() -> int:
     options.add_argument("--head", default="Cranium.inv3", help="the head's file (default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
-    options.add_argument("--checkpoint", help="a CT model of an earlier run, instead of training")
+    options.add_argument("--checkpoint", help="the CT model of the run that was recorded last, instead of training")
     given = options.parse_args()
     common.set_threads(given.threads)
     halves = HALVES if given.only is None else (given.only,)

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
-from ornstein.core import Denoiser, EnumeratedDenoiser
+from ornstein.core import AbsorbingChain, CosineSchedule, Denoiser, EnumeratedDenoiser, PowerSchedule, UniformChain
 from ornstein.core.chains import Chain
 from ornstein.core.chains.posteriors import belief
 from ornstein.core.products import ProductPosterior, ProductProcess
+
+MASKS, NOISE = AbsorbingChain(3, PowerSchedule()), UniformChain(3, CosineSchedule(s=0.0))
+both = pytest.mark.parametrize("chain", [MASKS, NOISE], ids=["masks", "uniform"])
 
 
 def joined(x: Mapping[str, Tensor]) -> Tensor:

@@ -11,6 +11,7 @@ which is drawn from by sampling and resampling (Rubin 1987, 10.2307/2289460): of
 x_t)`` one is kept, number ``k`` with probability ``p(y | x^k) / sum_l p(y | x^l)``.  The more candidates, the closer;
 one leaves the sampler alone.  In each step anew, as in Li et al. 2024 (SVDD, arXiv 2408.08252), a few go far, since
 what was kept is what the next step starts from.  Neither a gradient nor training is needed.
+What cannot be at all is better ruled out by a constraint: a noisy state close to such data leads to hardly any others.
 
 Under masks candidates are states: of the positions that a step shows, each is drawn ``K`` times.  A state that still
 hides some is worth what data are that are drawn for it, one draw a candidate.

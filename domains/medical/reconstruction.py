@@ -180,6 +180,8 @@ class MedicalReconstruction(SliceModel):
                 if asked is not None and asked != known:
                     raise ValueError(f"{name}={asked!r}: {calibration!r} is calibrated for {known!r}; leave {name} out")
             method, num, evaluations, finish = fitted.method, fitted.num, fitted.evaluations, fitted.finish
+        if not isinstance(finish, Finish | None):
+            raise TypeError(f"finish={finish!r}: expected a Finish, such as Finish(TotalVariation(300.0), share=0.5)")
         measurement = self._placed(measurement)
         if method is None:
             method = default_method(measurement) if self.guess is None else CONDITIONAL
@@ -212,7 +214,8 @@ class MedicalReconstruction(SliceModel):
         operator = measurement.operator
         found = self.scale.from_operator(finish(measurement, self.scale.to_operator(means, operator)), operator)
         found = found if self.least is None else found.clamp(min=self.least)
-        return samples + (found - means)[:, None], found
+        samples = samples + (found - means)[:, None]
+        return samples if self.least is None else samples.clamp(min=self.least), found
 
     def _placed(self, measurement: Measurement) -> Measurement:
         """The measurement on the device of the model, float32, checked."""

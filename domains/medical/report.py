@@ -133,10 +133,12 @@ def _scores(page: Report, name: str, problem: Problem, found: Judgement) -> None
         if calibration is None
         else f"Intervals are calibrated on {calibration.slices} other slices ({calibration.name})."
     )
+    finish = found.reconstruction.finish
+    finished = "" if finish is None else f"Means are {finish.share:.0%} what {finish.method} makes of them. "
     page.add(
         name,
         f"Simulated: {problem.simulated}. Drawn by {found.reconstruction.method} with "
-        f"{found.reconstruction.evaluations} evaluations, {found.reconstruction.samples.shape[1]} samples. {intervals} "
-        f"Classical methods, tuned on other slices: {tuned}.",
+        f"{found.reconstruction.evaluations} evaluations, {found.reconstruction.samples.shape[1]} samples. {finished}"
+        f"{intervals} Classical methods, tuned on other slices: {tuned}.",
         table(["method", *(COLUMNS[key] for key in columns)], rows),
     )

@@ -31,6 +31,7 @@ from ornstein.domains.molecules.space_representation import SpaceRepresentation
 
 __all__ = ["MoleculeTasks"]
 
+CANDIDATES = 8  # draws of a step among which function targets choose
 AGAIN = 16  # times that a molecule is drawn anew in which RDKit does not see what was given
 
 
@@ -63,7 +64,7 @@ class MoleculeTasks(MoleculeModel):
                 (`ClassifierFreeGuidance`).
             targets: values of properties that the model need not know: by regressors (`fit_regressor`), which steer it
                 by `CategoricalClassifierGuidance`, or by the functions themselves (`FunctionTarget`), of graphs alone,
-                the best of ``candidates=8`` draws a step.
+                one of ``candidates=8`` draws a step.
             elements: the only ones that are drawn, by symbol.
             rings: sizes of the rings that may be closed.
             seed: as in ``sample``.
@@ -293,7 +294,7 @@ class MoleculeTasks(MoleculeModel):
         batch_size: int | None = None,
         first: int = 0,
         progress: bool = False,
-        candidates: int = 8,
+        candidates: int | None = None,
     ) -> Generated:
         """Molecules by a denoiser that is guided by properties and targets, and may hold a part."""
         if num < 1:
@@ -304,11 +305,19 @@ class MoleculeTasks(MoleculeModel):
         if part is not None and int(sizes.min()) <= len(part):
             raise ValueError(f"size={size!r}: expected more atoms than the {len(part)} that are given")
         denoiser = self.denoiser if guidance is None else ClassifierFreeGuidance(self.denoiser, guidance)
-        if steered := [target for target in targets if isinstance(target, Target)]:
+        steered = [target for target in targets if isinstance(target, Target)]
+        sought = [target for target in targets if isinstance(target, FunctionTarget)]
+        if len(steered) + len(sought) < len(targets):
+            raise TypeError(f"targets={targets!r}: expected each to be a Target or a FunctionTarget")
+        if candidates is not None and not sought:
+            raise ValueError(f"candidates={candidates}: they are chosen among by a FunctionTarget; give one in targets")
+        if steered:
             denoiser = CategoricalClassifierGuidance(denoiser, steering(steered), evaluation="first_order")
         walk = self.constrained(sampler, constraint)
-        if sought := [target for target in targets if isinstance(target, FunctionTarget)]:
-            tilted = TiltedDraws(worth_of(sought, self._graphs()), candidates, walk.constraint)
+        if sought:
+            tilted = TiltedDraws(
+                worth_of(sought, self._graphs()), CANDIDATES if candidates is None else candidates, walk.constraint
+            )
             walk = dataclasses.replace(walk, constraint=tilted)
         drawn = self.draw(sizes, denoiser, asked, walk, seed, batch_size, first, progress, part)
         if part is not None:

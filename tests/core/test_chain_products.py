@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from chain_products import joined, problem, split, variation
+from chain_products import MASKS, NOISE, both, joined, problem, split, variation
 from torch import Tensor
 
 from ornstein.core import (
     SDE,
-    AbsorbingChain,
     CategoricalAncestral,
     CategoricalClassifierGuidance,
     ClassifierFreeGuidance,
@@ -18,11 +17,9 @@ from ornstein.core import (
     Denoiser,
     GaussianDenoiser,
     IndependentDenoisers,
-    PowerSchedule,
     ProductSampler,
     SeededNoise,
     TauLeaping,
-    UniformChain,
     Unmasking,
     complete,
     perturb_and_reverse,
@@ -30,8 +27,6 @@ from ornstein.core import (
 from ornstein.core.samplers import DrawnStep, StateConstraint
 from ornstein.core.samplers.constraints import redraw
 
-MASKS, NOISE = AbsorbingChain(3, PowerSchedule()), UniformChain(3, CosineSchedule(s=0.0))
-both = pytest.mark.parametrize("chain", [MASKS, NOISE], ids=["masks", "uniform"])
 UNMASK = ProductSampler(6, samplers={"a": Unmasking(), "b": Unmasking()})
 # Short steps: two positions that show at once are drawn as if they were independent.
 SLOW = ProductSampler(60, samplers={"a": CategoricalAncestral(), "b": CategoricalAncestral()})

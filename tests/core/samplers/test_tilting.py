@@ -4,12 +4,10 @@ from math import comb
 
 import pytest
 import torch
-from chain_products import Split, joined, split, variation
+from chain_products import MASKS, NOISE, Split, both, joined, split, variation
 
 from ornstein.core import (
-    AbsorbingChain,
     CategoricalAncestral,
-    CosineSchedule,
     EnumeratedDenoiser,
     IndependentDenoisers,
     IndependentNoise,
@@ -22,8 +20,6 @@ from ornstein.core import (
 )
 from ornstein.core.samplers import DrawnStep, StateConstraint
 
-MASKS, NOISE = AbsorbingChain(3, PowerSchedule()), UniformChain(3, CosineSchedule(s=0.0))
-both = pytest.mark.parametrize("chain", [MASKS, NOISE], ids=["masks", "uniform"])
 COUNT = 4000
 SHAPE = {"a": (COUNT, 2), "b": (COUNT, 1)}
 NOISY = 0.5 * (27 * 2 / (torch.pi * COUNT)) ** 0.5  # the most that total variation is on average by chance

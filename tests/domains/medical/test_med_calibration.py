@@ -116,6 +116,8 @@ def test_a_finish_moves_means_and_samples_and_belongs_to_the_calibration(tmp_pat
     assert MedicalReconstruction.from_pretrained(tmp_path / "model").calibrations == model.calibrations
     with pytest.raises(ValueError, match="calibrated for Finish"):
         model.reconstruct(seen, calibration="finished", finish=Finish(finish.method, 0.1))
+    with pytest.raises(TypeError, match="expected a Finish"):
+        model.reconstruct(seen, finish=finish.method)
     with pytest.raises(TypeError, match="expected a TotalVariation"):
         Finish(FBP())
     with pytest.raises(ValueError, match="share"):

@@ -178,6 +178,10 @@ def test_function_targets_are_gaussian_and_refuse_what_they_cannot_use(model):
     ):
         with pytest.raises(ValueError, match=message):
             FunctionTarget(*arguments)
+    with pytest.raises(TypeError, match="Target or a FunctionTarget"):
+        model.generate(2, targets=["logP"])
+    with pytest.raises(ValueError, match="candidates=4: they are chosen among"):
+        model.decorate("c1ccccc1", 1, candidates=4)
     texts = MoleculeData(SMILES, representation="selfies", heldout=0.2, validation=0)
     with pytest.raises(ValueError, match="asks for a model of graphs"):
         MoleculeDiffusion.for_data(texts).generate(2, targets=[FunctionTarget("logP", 1.0, 0.1)])
