@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     )
     from ornstein.domains.medical.finishing import Finish
     from ornstein.domains.medical.judging import Judgement, Problem, judge_problem, judge_slices, standard_problem
-    from ornstein.domains.medical.reconstruction import MedicalReconstruction, default_method
+    from ornstein.domains.medical.methods import default_method
+    from ornstein.domains.medical.reconstruction import MedicalReconstruction
     from ornstein.domains.medical.report import reconstruction_figure, reconstruction_report
     from ornstein.domains.medical.results import Reconstruction
     from ornstein.domains.medical.scans import Scan, ScanData
@@ -68,7 +69,8 @@ _PLACES = {
     "data": ("BrainData", "EllipseData", "HeadCTData", "MedicalReference", "SliceData", "VolumeData"),
     "finishing": ("Finish",),
     "judging": ("Judgement", "Problem", "judge_problem", "judge_slices", "standard_problem"),
-    "reconstruction": ("MedicalReconstruction", "default_method"),
+    "methods": ("default_method",),
+    "reconstruction": ("MedicalReconstruction",),
     "report": ("reconstruction_figure", "reconstruction_report"),
     "results": ("Reconstruction",),
     "scans": ("Scan", "ScanData"),

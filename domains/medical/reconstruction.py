@@ -1,7 +1,6 @@
 """`MedicalReconstruction`: slices behind measurements, with their uncertainty and with certificates."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,60 +10,32 @@ from ornstein.core import DEIS, SDE, Objective, Prediction, Sampler, UniformLogS
 from ornstein.core.inverse import (
     POSTERIOR_METHODS,
     SPECTRAL_METHODS,
-    GaussianNoise,
     LinearOperator,
     Measurement,
     NoiseModel,
     Operator,
-    SpectralOperator,
-    factorised,
-    least_norm,
     posterior_sampler,
 )
 from ornstein.core.schedules import require
 from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.medical.adapter import SliceModel
 from ornstein.domains.medical.calibration import Calibration, Guarantee, conformal_factor
+from ornstein.domains.medical.certificates import certificates
 from ornstein.domains.medical.classical import Classical
 from ornstein.domains.medical.data import MedicalReference
 from ornstein.domains.medical.finishing import Finish
-from ornstein.domains.medical.judges.certainty import Consistency, data_consistency
+from ornstein.domains.medical.methods import decomposed, default_method
 from ornstein.domains.medical.physics.counts import WATER
-from ornstein.domains.medical.physics.mri import MulticoilMRI
 from ornstein.domains.medical.results import Reconstruction
 from ornstein.domains.medical.scans import first_guess
 
-__all__ = ["MedicalReconstruction", "default_method"]
+__all__ = ["MedicalReconstruction"]
 
 EVALUATIONS = 50
 CONDITIONAL = "conditional"
 NOISIEST = -6.0
 """Log-SNR from which the learned posterior is drawn: noise twenty times the window's half, and often trained at."""
 JUDGED = 4  # held-out slices that `evaluate` reconstructs
-
-
-def default_method(measurement: Measurement) -> str:
-    """The method for a measurement when none is named: ``"pigdm"`` through a linear operator, ``"dps"`` through others.
-
-    PiGDM solves by the operator's decomposition where it knows one and the noise is equal, without inner iterations,
-    and else by conjugate gradients.
-    """
-    return "pigdm" if isinstance(measurement.operator, LinearOperator) else "dps"
-
-
-def decomposed(measurement: Measurement) -> Measurement:
-    """A linear measurement through an operator that knows its decomposition, with noise that is alike everywhere.
-
-    Coils behind a mask of columns have theirs row by row; others get theirs by `factorised`, of whose singular values
-    1024 are kept.  Noise that differs between values is whitened first.
-    """
-    measurement = measurement.whitened()
-    operator, noise = measurement.linear("decomposed"), measurement.noise
-    if isinstance(operator, SpectralOperator):
-        return measurement
-    if isinstance(operator, MulticoilMRI) and operator.has_spectrum:
-        return Measurement(measurement.y, operator.spectrum(), noise)
-    return Measurement(measurement.y, factorised(operator), noise)
 
 
 class MedicalReconstruction(SliceModel):
@@ -203,8 +174,7 @@ class MedicalReconstruction(SliceModel):
         samples, means = (torch.stack(parts) for parts in zip(*drawn))
         if finish is not None:
             samples, means = self._finished(finish, measurement, samples, means)
-        found = self._certified(samples, means, measurement, method, evaluations, fitted)
-        return replace(found, finish=finish)
+        return self._certified(samples, means, measurement, method, evaluations, fitted, finish)
 
     @torch.no_grad()
     def _finished(
@@ -282,7 +252,6 @@ class MedicalReconstruction(SliceModel):
             of_states = decomposed(of_states)
         return posterior_sampler(method, self.denoiser, of_states, evaluations)
 
-    @torch.no_grad()
     def _certified(
         self,
         samples: Tensor,
@@ -291,24 +260,18 @@ class MedicalReconstruction(SliceModel):
         method: str,
         evaluations: int,
         fitted: Calibration | None,
+        finish: Finish | None,
     ) -> Reconstruction:
         operator = measurement.operator
         if not bool(samples.isfinite().all()):
             raise ValueError(f"method={method!r} diverged: samples hold NaN; take more evaluations, or another method")
-        seen, whole = self.scale.to_operator(mean, operator), self.scale.to_operator(samples, operator)
-        parts = [measurement[i : i + 1] for i in range(len(seen))]
-        invented = consistency = sampled = None
-        if isinstance(operator, LinearOperator):
-            null = [_invented(x, part.linear("certificates")) for x, part in zip(seen.split(1), parts)]
-            invented = self.scale.difference_from_operator(torch.cat(null), operator).cpu()
-        if not (isinstance(measurement.noise, GaussianNoise) and measurement.noise.std == 0):
-            consistency = _joined([data_consistency(x, part) for x, part in zip(seen.split(1), parts)], torch.cat)
-            sampled = _joined([data_consistency(x, part) for x, part in zip(whole, parts)], torch.stack)
+        mean_seen, samples_seen = (self.scale.to_operator(x, operator) for x in (mean, samples))
+        invented, consistency, sampled = certificates(mean_seen, samples_seen, measurement)
         return Reconstruction(
             samples.cpu(),
             mean.cpu(),
             samples.std(1).cpu(),
-            invented,
+            None if invented is None else self.scale.difference_from_operator(invented, operator),
             consistency,
             sampled,
             method,
@@ -316,6 +279,7 @@ class MedicalReconstruction(SliceModel):
             self.units,
             self.window,
             fitted,
+            finish,
         )
 
     def calibrate(
@@ -433,14 +397,3 @@ def _spaced(slices: Tensor, count: int) -> Tensor:
     """At most ``count`` slices, evenly spaced, from within the stack."""
     count = min(count, len(slices))
     return slices[[int((i + 0.5) * len(slices) / count) for i in range(count)]]
-
-
-def _invented(x: Tensor, operator: LinearOperator) -> Tensor:
-    """``x - A^+ A x``."""
-    return x - least_norm(operator, operator(x))
-
-
-def _joined(parts: Sequence[Consistency], join: Callable[[list[Tensor]], Tensor]) -> Consistency:
-    """What was said of each slice, together and on the CPU."""
-    chi2, _, ratio, p_value = zip(*parts)
-    return Consistency(join(list(chi2)).cpu(), parts[0].measured, join(list(ratio)).cpu(), join(list(p_value)).cpu())

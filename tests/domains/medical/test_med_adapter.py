@@ -25,6 +25,7 @@ from ornstein.core.training.seeds import derive_seed
 from ornstein.domains.medical import EllipseData, MedicalReconstruction, default_method
 from ornstein.domains.medical.adapter import default_network
 from ornstein.domains.medical.judges import data_consistency
+from ornstein.domains.medical.methods import decomposed
 from ornstein.domains.medical.physics import (
     CartesianMRI,
     LogCounts,
@@ -34,7 +35,6 @@ from ornstein.domains.medical.physics import (
     random_mask,
 )
 from ornstein.domains.medical.physics.counts import WATER
-from ornstein.domains.medical.reconstruction import decomposed
 from ornstein.domains.medical.scale import Scale, shown
 
 # The contract of adapters.
