@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING, steps_within
+from common import TRAINING, recorded, steps_within
 from torch import Tensor
 
 from ornstein.core.training import EMA
@@ -54,10 +54,26 @@ def trained(
     model, steps = make(), 2
     if not given.quick:
         seconds = 60 * given.minutes * given.threads
-        steps = steps_within(seconds, lambda n: fitted(make(), data, n, given, folder / f"{n}"), 3, 15)
+        # Scans differ in what they cost: many steps, so that each has its part.
+        steps = steps_within(seconds, lambda n: fitted(make(), data, n, given, folder / f"{n}"), 3, 45)
     spent = fitted(model, data, steps, given, folder / "run")
     model.save_pretrained(folder / "model")
     return model, {f"{name}_training_seconds": spent, f"{name}_steps": steps}
+
+
+def saved(folder: str, prefix: str) -> tuple[MedicalReconstruction, dict[str, float]]:
+    """The model of the run that was recorded last, and what the record says of its training.
+
+    Args:
+        folder: of the model.
+        prefix: of the half's figures.
+    """
+    known = {
+        name: value
+        for name, value in recorded("reconstruction")[0].items()
+        if name.startswith(f"{prefix}_") and name.endswith(("_steps", "_training_seconds"))
+    }
+    return MedicalReconstruction.from_pretrained(folder), known
 
 
 def finish_of(

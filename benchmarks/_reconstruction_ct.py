@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, finish_of, trained
-from common import recorded
+from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, finish_of, saved, trained
 from torch import Tensor
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
@@ -41,7 +40,6 @@ OBLIQUE = 216  # slices at other angles, beside 72
 COARSE = 0.4  # of the time, on slices of half the resolution
 JUDGED, FITTED = (2, 8, 14, 20), (0, 5, 17, 23)  # of the 24 held-out slices: to judge by, and to calibrate on
 TUNED = (5, 17)  # of these, to choose total variation's strength on
-TRAINED = ("ct_training_seconds", "ct_steps", "ct_coarse_training_seconds", "ct_coarse_steps")
 GUESS = FBP("hann", matched=True)
 BASELINE = TotalVariation(300.0, nonnegative=True, start=CGLS(10))
 STRENGTHS = (150.0, 300.0, 600.0)
@@ -217,9 +215,7 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
     head = Head(given.head, 4 if given.quick else OBLIQUE)
     with tempfile.TemporaryDirectory() as scratch:
         if given.checkpoint is not None:
-            model = MedicalReconstruction.from_pretrained(given.checkpoint)
-            known = recorded("reconstruction")[0]
-            found = {name: known[name] for name in TRAINED if name in known}
+            model, found = saved(given.checkpoint, "ct")
         else:
             model, found = learn(head, scans, given, Path(given.run or scratch) / "ct")
     passed: dict[str, bool] = {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, trained
+from _reconstruction import LEVEL, ROUNDS, SPREAD, checks, saved, trained
 from torch import Tensor
 
 from ornstein.core.inverse import GaussianNoise, LinearOperator, Measurement
@@ -126,14 +126,18 @@ def figures(given: Any) -> tuple[dict[str, float], dict[str, bool]]:
     """Figures and checks of the three tasks.
 
     Args:
-        given: ``minutes`` of training on ``threads`` cores, ``quick``, ``seed`` and, for the model to stay, ``run``.
+        given: ``minutes`` of training on ``threads`` cores, ``quick``, ``seed`` and, for the model to stay, ``run``;
+            ``checkpoint`` for the model of the run that was recorded last.
     """
     scanned = tasks()
     scans = [Scan(task.operator, GaussianNoise(NOISE)) for task in scanned]
     data = ScanData(BrainData(), scans, GUESS, ROUNDS, residual=GUESS, batch_size=4)
     passed: dict[str, bool] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        model, found = trained("mri", lambda: make(data, given), data, given, Path(given.run or scratch) / "mri")
+        if given.checkpoint is not None:
+            model, found = saved(given.checkpoint, "mri")
+        else:
+            model, found = trained("mri", lambda: make(data, given), data, given, Path(given.run or scratch) / "mri")
     for task in scanned:
         row = judge(task, model, given)
         print(task.name, "  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)

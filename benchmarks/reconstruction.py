@@ -32,8 +32,10 @@ def main() -> int:
     options.add_argument("--head", default="Cranium.inv3", help="the head's file (default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
-    options.add_argument("--checkpoint", help="the CT model of the run that was recorded last, instead of training")
+    options.add_argument("--checkpoint", help="model of the run of --only that was recorded last, instead of training")
     given = options.parse_args()
+    if given.checkpoint is not None and given.only is None:
+        options.error("--checkpoint is the model of one half: say which by --only")
     common.set_threads(given.threads)
     halves = HALVES if given.only is None else (given.only,)
     figures: dict[str, float] = {}
