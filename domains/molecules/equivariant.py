@@ -9,6 +9,9 @@ carry numbers `p_ij`. With `r_ij = x_i - x_j`, `d_ij = |r_ij|` and radial functi
     h_i  <- h_i + M silu(N [h_i, v_i . T v_i] + c),                   c the noise level and other conditions,
     x_i  <- x_i + v_i g(h_i).
 
+On the right `h`, `p` and `v` are read as `unit` and `bounded` numbers, so that no product of them grows from layer to
+layer: without it, single batches come to losses beyond any number after some thousand steps of training.
+
 Positions move as in EGNN (Satorras et al. 2021, 2102.09844); scalar products of vectors tell of angles as in PaiNN
 (Schuett et al. 2021, 2102.03150). EGNN sends each pair through matrices of the atoms' full width; here pairs have a
 width of their own, a quarter of it, so that a layer costs `N^2 P^2 + N F^2` in place of `N^2 F^2`, and attention over
@@ -45,6 +48,11 @@ def radial(distance: Float[Tensor, "*pairs"], count: int) -> Float[Tensor, "*pai
 def unit(h: Tensor) -> Tensor:
     """Numbers of unit root mean square along the last axis; the maps that follow hold the scales."""
     return h * (h.square().mean(-1, keepdim=True) + 1e-6).rsqrt()
+
+
+def bounded(x: Tensor, square: Tensor) -> Tensor:
+    """``x / sqrt(1 + square)``: numbers of a mean square that is small stay as they are, others come to be one."""
+    return x * (square + 1).rsqrt()
 
 
 class Cloud(NamedTuple):
@@ -106,33 +114,45 @@ class PairWiseBlock(nn.Module):
         x, h, v, p = cloud
         lines = x[:, :, None] - x[:, None]
         distance = (lines.square().sum(-1) + 1e-8).sqrt()  # its slope at zero is zero
-        known = torch.cat([radial(distance, self.basis), p], -1)
+        known = torch.cat([radial(distance, self.basis), _numbers(p)], -1)
         normal = unit(h)
         z = self.source(normal)[:, :, None] + self.target(normal)[:, None] + self.between(known)
         p = p + self.refine(silu(z))
+        read = _numbers(p)
         # Attention of each head over the partners; a lone atom has none and gathers nothing.
-        scores = self.look(p).masked_fill(weights == 0, -torch.inf)
+        scores = self.look(read).masked_fill(weights == 0, -torch.inf)
         top = scores.amax(2, keepdim=True).detach()
         share = (scores - top.masked_fill(top == -torch.inf, 0)).exp()
         share = share / share.sum(2, keepdim=True).clamp(min=1e-9)
         share = share.permute(0, 3, 1, 2)
         values = self.value(normal).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         seen = (share @ values).transpose(1, 2).flatten(2)
-        h = h + self.gather(torch.cat([seen, (p * weights).sum(2)], -1)) * real
+        h = h + self.gather(torch.cat([seen, (read * weights).sum(2)], -1)) * real
         way = lines / (distance + 1)[..., None]
-        push = (self.push(p) * weights).transpose(2, 3)  # (B, N, C, N)
-        v = v + (push @ way).transpose(2, 3) + self._carried(v, share)
-        scalars = (v * self.turn(v)).sum(2)
+        push = (self.push(read) * weights).transpose(2, 3)  # (B, N, C, N)
+        v = v + (push @ way).transpose(2, 3) + self._carried(_arrows(v), share)
+        arrows = _arrows(v)
+        scalars = (arrows * self.turn(arrows)).sum(2)
         z = self.inner(torch.cat([unit(h), scalars], -1)) + self.condition(embedding)[:, None]
         h = h + self.outer(silu(z)) * real
         if self.step is not None:
-            x = x + (v * self.step(h)[:, :, None]).sum(-1) * real
+            x = x + (arrows * self.step(unit(h))[:, :, None]).sum(-1) * real
         return Cloud(x, h, v, p)
 
     def _carried(self, v: Tensor, share: Tensor) -> Tensor:
         """Vectors of the partners, each head some of them."""
         values = self.carry(v).unflatten(-1, (self.heads, -1)).permute(0, 3, 1, 2, 4).flatten(3)
         return (share @ values).unflatten(-1, (3, -1)).permute(0, 2, 3, 1, 4).flatten(3)[..., : self.vectors]
+
+
+def _numbers(p: Tensor) -> Tensor:
+    """Pairs' numbers as a layer reads them."""
+    return bounded(p, p.square().mean(-1, keepdim=True))
+
+
+def _arrows(v: Tensor) -> Tensor:
+    """Vectors ``(B, N, 3, C)`` as a layer reads them: by the mean square of their lengths, which no motion changes."""
+    return bounded(v, v.square().sum(2, keepdim=True).mean(-1, keepdim=True))
 
 
 class EquivariantTrunk(nn.Module):

@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 from ornstein.core.optional import need
+from ornstein.core.schedules import require
 from ornstein.domains.medical.files.volume import Volume
 
 __all__ = ["read_dicom", "write_dicom"]
 
+NEEDED = {"Modality": 0, "PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+"""Tags of a slice, with how many numbers they hold; none for words."""
 SAME = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "Modality", "PhotometricInterpretation")
+RESCALING = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}
+"""Tags, and what holds where a series that is not CT has none."""
 GREY = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -34,8 +39,8 @@ def read_dicom(source: str | Path | Sequence[str | Path], series: int | None = N
     Raises:
         FileNotFoundError: no such place, or no files in it.
         ValueError: files that are no DICOM or of an unknown transfer syntax, several series, slices that differ in
-            shape, spacing or direction, that are missing or there twice, colour, several frames, or units that are not
-            Hounsfield's in CT.
+            shape, spacing or direction, that are missing, moved aside or there twice, colour, several frames, tags that
+            a slice needs and has not as it should, or units that are not Hounsfield's in CT.
         ImportError: pixels compressed in a way for which no plugin is installed.
     """
     paths = _paths(source, pattern)
@@ -81,12 +86,17 @@ def write_dicom(
         The files, in the order of the slices.
 
     Raises:
-        ValueError: a volume that was not read from DICOM, or values out of range.
+        ValueError: a volume that was not read from DICOM, values out of range, a description of more than the 1024
+            characters that its tag holds, or a slope of zero.
         FileExistsError: files in the folder.
     """
     pydicom = need("pydicom", to="write DICOM files", extra="medical")
     if not isinstance(volume.source, tuple) or len(volume.source) != len(volume.values):
         raise ValueError("volume was not read from DICOM: give read_dicom(...).with_values(values), or write NIfTI")
+    require(len(description) <= 1024, "characters of description", len(description), "at most 1024")
+    if slope is not None:
+        require(slope != 0 and np.isfinite(slope), "slope", slope, "a finite number that is not zero")
+        slope = float(pydicom.valuerep.DSfloat(slope, auto_format=True))  # as 16 characters hold it
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
@@ -97,7 +107,7 @@ def write_dicom(
         data = _derived(pydicom, source, description)
         data.SeriesInstanceUID = series
         if slope is not None:
-            data.RescaleSlope = slope
+            data.RescaleSlope = pydicom.valuerep.DSfloat(slope, auto_format=True)
             data.RescaleIntercept = data.get("RescaleIntercept", 0)
         _set_pixels(data, array)
         paths.append(place / f"{number:04d}.dcm")
@@ -157,14 +167,23 @@ def _check_picture(path: Path, data: Any) -> None:
         raise ValueError(f"{path.name} holds {data.NumberOfFrames} frames: expected one slice a file; split it first")
     if "ModalityLUTSequence" in data:
         raise ValueError(f"{path.name} has a modality table instead of a slope: export it with RescaleSlope")
-    for tag in ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"):
+    for tag, count in NEEDED.items():
         if data.get(tag) is None:
-            raise ValueError(f"{path.name} has no {tag}: its place in the patient is unknown")
+            raise ValueError(f"{path.name} has no {tag}: what it shows, and where in the patient, is unknown")
+        if count and len(_numbers(path, data, tag)) != count:
+            raise ValueError(f"{path.name}: its {tag} has {len(_numbers(path, data, tag))} numbers, expected {count}")
     if data.Modality == "CT":
         if data.get("RescaleSlope") is None or data.get("RescaleIntercept") is None:
             raise ValueError(f"{path.name} is CT without RescaleSlope and RescaleIntercept: not in Hounsfield units")
         if str(data.get("RescaleType", "HU")) != "HU":
             raise ValueError(f"{path.name} is CT in units of {data.RescaleType}: expected HU")
+
+
+def _numbers(path: Path, data: Any, tag: str) -> np.ndarray:
+    try:
+        return np.asarray(data.get(tag), float).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(f"{path.name}: its {tag} is {data.get(tag)!r}, expected numbers") from None
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -191,11 +210,23 @@ def _in_order(slices: list[tuple[Path, Any]]) -> tuple[list[tuple[Path, Any]], n
     if len(slices) > 1:
         # A gantry tilt moves slices sideways as well.
         along = (np.asarray(slices[-1][1].ImagePositionPatient, float) - origin) / (len(slices) - 1)
+        _check_line(slices, along, normal, float(spacing.min()))
     else:
         along = step * normal
     affine = np.eye(4)
     affine[:3] = np.stack([along, down * spacing[0], across * spacing[1], origin], 1)
     return slices, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _check_line(slices: list[tuple[Path, Any]], along: np.ndarray, normal: np.ndarray, pixel: float) -> None:
+    """No slice lies beside the line of the others, seen along the normal, by more than a tenth of a pixel."""
+    positions = np.stack([np.asarray(data.ImagePositionPatient, float) for _, data in slices])
+    off = positions - np.arange(len(slices))[:, None] * along
+    off -= np.median(off, axis=0)
+    aside = np.linalg.norm(off - (off @ normal)[:, None] * normal, axis=1)
+    if aside.max() > 0.1 * pixel:
+        name = slices[int(aside.argmax())][0].name
+        raise ValueError(f"{name} lies {aside.max():.4g} mm beside the line of the others: of another scan, or moved")
 
 
 def _step(slices: list[tuple[Path, Any]], gaps: np.ndarray) -> float:
@@ -230,15 +261,19 @@ def _pixels(path: Path, data: Any) -> np.ndarray:
 
 
 def _to_units(path: Path, data: Any, pixels: np.ndarray) -> np.ndarray:
-    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+    rescaled = (float(_numbers(path, data, tag)[0]) if tag in data else other for tag, other in RESCALING.items())
+    slope, intercept = rescaled
     if slope == 0 or not np.isfinite([slope, intercept]).all():
         raise ValueError(f"{path.name}: its RescaleSlope is {slope}, expected a finite number that is not zero")
     return slope * pixels + intercept
 
 
 def _known(data: Any, pixels: np.ndarray) -> np.ndarray:
-    value = data.get("PixelPaddingValue")
-    return np.ones(pixels.shape, bool) if value is None else pixels != int(value)
+    value, limit = data.get("PixelPaddingValue"), data.get("PixelPaddingRangeLimit")
+    if value is None:
+        return np.ones(pixels.shape, bool)
+    low, high = sorted((int(value), int(value if limit is None else limit)))
+    return (pixels < low) | (pixels > high)
 
 
 def _range(data: Any) -> tuple[int, int]:

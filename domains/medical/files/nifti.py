@@ -1,5 +1,7 @@
 """NIfTI volumes: read with their affine, written with their header."""
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import torch
 
 from ornstein.core.optional import need
+from ornstein.core.schedules import require
 from ornstein.domains.medical.files.volume import Volume
 
 __all__ = ["read_nifti", "write_nifti"]
@@ -25,27 +28,39 @@ def read_nifti(path: str | Path, index: int | None = None, units: str = "", moda
         modality: likewise.
 
     Raises:
-        ValueError: no NIfTI, an incomplete file, another number of axes, complex or coloured values, or NaN.
+        ValueError: no NIfTI, an incomplete or damaged file, no such volume, another number of axes, complex or coloured
+            values, or NaN.
     """
     nibabel = need("nibabel", to="read NIfTI files", extra="medical")
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        image = nibabel.load(path)
-        if not isinstance(image, nibabel.Nifti1Image):
-            raise ValueError(f"{path.name} is {type(image).__name__}: expected NIfTI, .nii or .nii.gz")
+        image = _load(nibabel, path)
         data = np.asanyarray(image.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError) as error:
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path.name} is no NIfTI or is incomplete: {error}") from None
     if data.dtype.kind not in "iuf":
         raise ValueError(f"{path.name} holds {data.dtype}: expected real numbers")
+    if index is not None:
+        volumes = data.shape[3] if data.ndim == 4 else 1
+        require(0 <= index < volumes, "index", index, f"0 to {volumes - 1}, of the volumes of {path.name}")
     if data.ndim == 4 and (index is not None or data.shape[3] == 1):
         data = data[..., index or 0]
     if data.ndim != 3:
         raise ValueError(f"{path.name} has axes {data.shape}: expected three; give index= for one volume of several")
     values = torch.from_numpy(np.ascontiguousarray(data.transpose(2, 1, 0), dtype=np.float32))
     return Volume(values, image.affine @ AXES, units, modality, source=image.header.copy())
+
+
+def _load(nibabel: Any, path: Path) -> Any:
+    """The image; a compressed file is read to its end, where the checksum is."""
+    image = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise ValueError(f"{path.name} is {type(image).__name__}: expected NIfTI, .nii or .nii.gz")
+    if path.suffix == ".gz":
+        image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
+    return image
 
 
 def write_nifti(volume: Volume, path: str | Path) -> Path:

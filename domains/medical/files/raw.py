@@ -1,7 +1,8 @@
 """Raw k-space of fastMRI's and ISMRMRD's HDF5 files, and arrays of NumPy's."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ornstein.core.optional import need
+from ornstein.core.schedules import require
 from ornstein.domains.medical.files.volume import KSpace
 
 __all__ = ["read_fastmri", "read_ismrmrd", "read_numpy"]
@@ -36,15 +38,18 @@ def read_fastmri(path: str | Path, slices: Sequence[int] | None = None) -> KSpac
     with _open(path) as file:
         if "kspace" not in file:
             raise ValueError(f"{Path(path).name} has no 'kspace' but {sorted(file)}: expected fastMRI's layout")
-        chosen = range(len(file["kspace"])) if slices is None else slices
-        values = _complex(np.stack([_part(path, file["kspace"], i) for i in chosen]), path)
+        kspace = _dataset(path, file, "kspace")
+        chosen = range(kspace.shape[0] if kspace.ndim else 0) if slices is None else slices
+        require(len(chosen) > 0, "slices", list(chosen), f"at least one of k-space of shape {kspace.shape}")
+        values = _complex(np.stack([_part(path, kspace, i) for i in chosen]), path)
         values = values[:, None] if values.ndim == 3 else values
         names = [name for name in ("reconstruction_rss", "reconstruction_esc") if name in file]
         reference = None
         if names:
             reference = torch.from_numpy(np.stack([_part(path, file[names[0]], i) for i in chosen])).float()
         mask = _mask(path, file, values)
-        encoding = _encoding(_text(file["ismrmrd_header"])) if "ismrmrd_header" in file else None
+        with _header_of(path):
+            encoding = _encoding(_text(file["ismrmrd_header"])) if "ismrmrd_header" in file else None
     matrix = encoding[1] if encoding else tuple(values.shape[2:])
     if reference is not None:
         matrix = tuple(reference.shape[1:])
@@ -68,11 +73,13 @@ def read_ismrmrd(path: str | Path, group: str = "dataset") -> KSpace:
         name = Path(path).name
         if group not in file or not {"xml", "data"} <= set(file[group]):
             raise ValueError(f"{name} has no group {group!r} with 'xml' and 'data': expected ISMRMRD's layout")
-        xml = _text(file[group]["xml"])
-        trajectory = _tag(xml, "trajectory")
-        if trajectory != "cartesian":
-            raise ValueError(f"{name} has the trajectory {trajectory!r}: expected 'cartesian'")
-        (rows, columns), matrix, view = _encoding(xml)
+        with _header_of(path):
+            xml = _text(file[group]["xml"])
+            trajectory = _tag(xml, "trajectory")
+            if trajectory != "cartesian":
+                raise ValueError(f"it has the trajectory {trajectory!r}: expected 'cartesian'")
+            (rows, columns), matrix, view = _encoding(xml)
+            shift = _shift(xml, columns)
         records = _part(path, file[group]["data"], slice(None))
     heads = [record["head"] for record in records]
     kept = [i for i, head in enumerate(heads) if not int(head["flags"]) & (NOISE | OTHER)]
@@ -86,7 +93,7 @@ def read_ismrmrd(path: str | Path, group: str = "dataset") -> KSpace:
     coils = int(heads[kept[0]]["active_channels"])
     total, hits = np.zeros((count, coils, rows, columns), np.complex64), np.zeros((count, rows, columns))
     for i in kept:
-        _put(name, records[i], total, hits, _shift(xml, columns))
+        _put(name, records[i], total, hits, shift)
     noise = [_line(records[i]) for i, head in enumerate(heads) if int(head["flags"]) & NOISE]
     where = hits > 0
     if not (where == where[:1]).all():
@@ -136,11 +143,26 @@ def _open(path: str | Path) -> Any:
         raise ValueError(f"{Path(path).name} is no HDF5 or is cut short ({error}): copy it again") from None
 
 
+def _dataset(path: str | Path, file: Any, name: str) -> Any:
+    if not hasattr(file[name], "dtype"):
+        raise ValueError(f"{Path(path).name}: its {name!r} is a group, expected an array")
+    return file[name]
+
+
 def _part(path: str | Path, data: Any, index: Any) -> Any:
     try:
         return data[index]
     except (OSError, IndexError, ValueError) as error:
         raise ValueError(f"{Path(path).name}: {data.name}[{index}] cannot be read ({error})") from None
+
+
+@contextmanager
+def _header_of(path: str | Path) -> Iterator[None]:
+    """Errors of the header name the file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name}: {error}") from None
 
 
 def _text(data: Any) -> str:

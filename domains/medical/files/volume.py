@@ -94,6 +94,8 @@ class KSpace:
                 f"values of {self.values.dtype} and shape {tuple(self.values.shape)}: expected complex (slices, coils, "
                 "rows, columns)"
             )
+        if self.values.numel() == 0:
+            raise ValueError(f"values of shape {tuple(self.values.shape)}: expected at least one slice, coil and value")
         if not bool(self.values.isfinite().all()):
             raise ValueError("values hold NaN or infinite numbers: fill unmeasured places with 0")
         if self.mask.dtype != torch.bool or self.mask.shape != self.values.shape[2:]:
@@ -101,6 +103,8 @@ class KSpace:
                 f"mask of {self.mask.dtype} and shape {tuple(self.mask.shape)}: expected boolean "
                 f"{tuple(self.values.shape[2:])} as the k-space"
             )
+        if not bool(self.mask.any()):
+            raise ValueError("mask is False everywhere: nothing was measured")
         silent = (self.values == 0).flatten(2).all(2).all(0).nonzero()
         if len(silent):
             raise ValueError(f"coil {int(silent[0])} measured nothing but zeros: leave it out")

@@ -160,6 +160,30 @@ def test_padding_is_no_picture(series: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(pydicom.dcmread(out[2]).pixel_array[:5], -2000)
 
 
+def test_a_range_of_numbers_may_be_padding(series: Path) -> None:
+    def pad(data: Any) -> None:
+        pixels = data.pixel_array.copy()
+        pixels[:2], pixels[2:5], pixels[5:7] = -2000, -1700, -1499
+        data.PixelPaddingValue, data.PixelData = -2000, pixels.tobytes()
+        data.add_new("PixelPaddingRangeLimit", "SS", -1500)
+
+    change(series, "a", pad)
+    known = read_dicom(series).known
+    assert known is not None
+    np.testing.assert_array_equal(known[2].float().mean(1)[:7], [0, 0, 0, 0, 0, 1, 1])
+
+
+def test_slopes_are_what_their_tag_can_hold(series: Path, tmp_path: Path) -> None:
+    volume = read_dicom(series)
+    with pytest.raises(ValueError, match="slope=0"):
+        write_dicom(volume, tmp_path / "out", "flat", slope=0.0)
+    with pytest.raises(ValueError, match="at most 1024"):
+        write_dicom(volume, tmp_path / "out", "long" * 300)
+    paths = write_dicom(volume, tmp_path / "out", "finer", slope=1 / 3)
+    assert len(str(pydicom.dcmread(paths[0]).RescaleSlope)) <= 16
+    torch.testing.assert_close(read_dicom(tmp_path / "out").values, volume.values, rtol=0, atol=1e-3)
+
+
 def remove(tag: str) -> Callable[[Any], None]:
     return lambda data: delattr(data, tag)
 
@@ -179,6 +203,11 @@ def remove(tag: str) -> Callable[[Any], None]:
         (lambda data: setattr(data, "NumberOfFrames", 3), "3 frames"),
         (lambda data: setattr(data, "PixelData", data.PixelData[:-100]), "damaged or cut short"),
         (remove("PixelData"), "no picture"),
+        (remove("Modality"), "no Modality"),
+        (lambda data: setattr(data, "ImagePositionPatient", [-40.0, 10.0]), "2 numbers, expected 3"),
+        (lambda data: setattr(data, "ImageOrientationPatient", [1, 0, 0, 0, 1]), "5 numbers, expected 6"),
+        (lambda data: setattr(data, "ImagePositionPatient", [-37.0, 10.0 - 0.6 * 4, 5.0 + 0.8 * 4]), "3 mm beside"),
+        (lambda data: data.add_new("RescaleSlope", "LO", "steep"), "RescaleSlope is 'steep'"),
     ],
 )
 def test_bad_series(series: Path, edit: Callable[[Any], None], message: str) -> None:
@@ -281,6 +310,21 @@ def test_bad_nifti(tmp_path: Path) -> None:
     nibabel.Nifti1Image(np.zeros((2, 2, 2), np.complex64), np.eye(4)).to_filename(tmp_path / "complex.nii")
     with pytest.raises(ValueError, match="real numbers"):
         read_nifti(tmp_path / "complex.nii")
+    for index in (2, -1):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            read_nifti(tmp_path / "four.nii", index=index)
+
+
+def test_a_damaged_nifti_is_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((8, 9, 10), np.float32)
+    nibabel.Nifti1Image(noise, np.eye(4)).to_filename(tmp_path / "whole.nii.gz")
+    whole = (tmp_path / "whole.nii.gz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 255
+    for content in (whole[:-4], whole[: len(whole) // 2], bytes(flipped)):
+        (tmp_path / "bad.nii.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.nii\.gz is no NIfTI or is incomplete"):
+            read_nifti(tmp_path / "bad.nii.gz")
 
 
 HEADER = """<?xml version="1.0"?><ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>
@@ -326,6 +370,30 @@ def test_fastmri(tmp_path: Path) -> None:
         file["image"] = np.ones(3)
     with pytest.raises(ValueError, match="no 'kspace'"):
         read_fastmri(tmp_path / "empty.h5")
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ({"kspace": np.ones(())}, {}, "shape \\(\\)"),
+        ({"kspace/inside": np.ones(3)}, {}, "is a group"),
+        ({"kspace": kspace().numpy()}, {"slices": []}, "at least one"),
+        ({"kspace": kspace().numpy()}, {"slices": [5]}, "cannot be read"),
+        ({"kspace": kspace().numpy(), "mask": np.zeros(12)}, {}, "False everywhere"),
+        (
+            {"kspace": kspace().numpy(), "ismrmrd_header": "<other/>"},
+            {},
+            r"bad\.h5: its XML header has no encodedSpace",
+        ),
+        ({"kspace": kspace().numpy(), "reconstruction_rss": np.ones((2, 32, 32))}, {}, "matrix of 32 rows"),
+    ],
+)
+def test_bad_fastmri(content: dict[str, Any], options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "bad.h5", "w") as file:
+        for name, value in content.items():
+            file[name] = value
+    with pytest.raises(ValueError, match=message):
+        read_fastmri(tmp_path / "bad.h5", **options)
 
 
 def test_kspace_with_another_origin_or_a_dead_coil() -> None:

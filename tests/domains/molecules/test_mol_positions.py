@@ -139,6 +139,25 @@ def test_weights_in_the_place_of_categories_have_a_gradient():
     assert float(soft["atoms"].grad.abs().sum()) > 0
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [1.0, 1e3])
+def test_atoms_move_no_farther_than_the_last_matrices_of_layers_allow(size):
+    # Vectors are read with lengths of a mean square of at most one, numbers of atoms of one: |v g| <= |v| |g(h)|.
+    network = shaken(4, 3, depth=4)
+    for block in network.trunk.blocks:
+        for layer in (block.push, block.carry, block.turn, block.refine, block.outer):
+            layer.weight.mul_(size)
+    x, _, mask = inputs()
+    features = torch.nn.functional.one_hot(x["atoms"], 4).float()
+    edges = matrix(torch.nn.functional.one_hot(x["bonds"], 3).float())
+    moved = network.trunk(x["positions"], features, torch.ones(3, 16), edges, mask["positions"]).x - x["positions"]
+    most = 0.0
+    for block in network.trunk.blocks:
+        reach = torch.linalg.matrix_norm(block.step.weight, 2) * block.width**0.5 + block.step.bias.norm()
+        most += float(block.vectors**0.5 * reach)
+    assert 0 < float(moved.norm(dim=-1).max()) <= most
+
+
 def test_radial_functions_tell_near_distances_apart():
     basis = radial(torch.tensor([0.0, 0.75, 0.85, 5.9, 20.0]), 16)
     assert basis.shape == (5, 16)
