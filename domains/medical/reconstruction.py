@@ -319,8 +319,8 @@ class MedicalReconstruction(SliceModel):
         Raises:
             ValueError: slices of another shape, or too few for a level.
         """
-        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != self.shape:
-            raise ValueError(f"pictures of shape {tuple(pictures.shape)}: expected (slices, *{self.shape})")
+        if pictures.ndim != 4 or tuple(pictures.shape[1:]) != self.shape or not len(pictures):
+            raise ValueError(f"pictures of shape {tuple(pictures.shape)}: expected (at least 1, *{self.shape})")
         floor = (self.window[1] - self.window[0]) / 1000 if floor is None else floor
         seen = self.simulate(pictures, operator, noise, seed=seed)
         options = {"method": method, "num": num, "evaluations": evaluations, "finish": finish, "progress": progress}

@@ -28,6 +28,10 @@ class Projector(LinearOperator):
         channels: pictures side by side, each projected alike (real and imaginary parts, energies).
         dtype: of the weights.
 
+    Raises:
+        TypeError: by the call, pictures or sinograms of whole numbers.
+        ValueError: no geometry, no channels, or by the call another shape.
+
     Example:
         >>> import torch
         >>> from ornstein.domains.medical.physics.geometry import ParallelBeam, spread_angles
@@ -54,6 +58,8 @@ class Projector(LinearOperator):
 def _rows(x: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
     if tuple(x.shape[1:]) != shape:
         raise ValueError(f"{name} of shape {tuple(x.shape)}: expected (batch, *{shape})")
+    if not (x.is_floating_point() or x.is_complex()):
+        raise TypeError(f"{name} of {x.dtype}: expected real or complex numbers, such as {name}.float()")
     return x.reshape(len(x) * shape[0], -1)
 
 

@@ -131,6 +131,7 @@ def test_errors_name_what_is_wrong() -> None:
     seen = model.simulate(pictures, scanner(), GaussianNoise(0.5))
     for call, text in (
         (lambda: model.calibrate(pictures[:, :, :4], scanner(), name="b"), "pictures of shape"),
+        (lambda: model.calibrate(pictures[:0], scanner(), name="b"), "at least 1"),
         (lambda: model.reconstruct(seen, calibration="b"), "the model has 'a'"),
         (lambda: model.reconstruct(seen, calibration="a", num=5), "calibrated for 3"),
         (lambda: model.reconstruct(model.simulate(pictures, scanner(5)), calibration="a"), "is for measurements"),

@@ -174,6 +174,16 @@ def test_filtered_back_projection_of_fans(arc: bool) -> None:
     assert float(picture.mean() / truth.mean()) == pytest.approx(1, abs=0.002)
 
 
+def test_pictures_and_sinograms_are_judged() -> None:
+    A = Projector(ParallelBeam((8, 8), spread_angles(3)))
+    with pytest.raises(ValueError, match="x of shape"):
+        A(torch.ones(1, 1, 8, 9))
+    with pytest.raises(TypeError, match=r"x of torch\.int64"):
+        A(torch.ones(1, 1, 8, 8, dtype=torch.int64))
+    with pytest.raises(TypeError, match=r"y of torch\.bool"):
+        A.adjoint(torch.ones(1, *A.measured, dtype=torch.bool))
+
+
 def test_ramp_kernel_is_the_ramp() -> None:
     # Its transform over a long row is |f| up to the highest frequency, in cycles per unit of length.
     kernel = ramp_kernel(2000, 0.5)
