@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import TRAINING, parser, record, set_threads, steps_within
+from common import TRAINING, parser, record, recorded, set_threads, steps_within
 
 OPTIONS = TRAINING | {"lr": 0.01, "warmup": 100}
 
@@ -46,6 +46,13 @@ def trained(make: Any, data: Any, seconds: float, folder: Path, device: str, see
     steps = steps_within(seconds, lambda n: fit(make(), n, folder / f"calibration-{n}"), 3, 12)
     model = make()
     return model, steps, fit(model, steps, folder / "run")
+
+
+def saved(model: type, folder: Path, prefix: str) -> tuple[Any, int, float]:
+    """A model of the run that was recorded last, with its steps and seconds."""
+    figures = recorded("molecules_3d")[0]
+    found = (figures[f"{prefix}{name}"] for name in ("steps", "seconds"))
+    return model.from_pretrained(folder / "run" / "model"), *found  # type: ignore[attr-defined]
 
 
 def space_figures(model: Any, reference: list[Any], samples: int, seed: int) -> dict[str, float]:
@@ -167,7 +174,7 @@ def conformer_figures(model: Any, untrained: Any, joint: Any, references: list[A
 
     makers = {
         "etkdg": embedded,
-        "uniform": lambda mol, count: untrained.conformers(mol, count, seed=seed),
+        "uniform": lambda mol, count: untrained.conformers(mol, count, seed=seed, redraws=0),
         "joint": lambda mol, count: joint.conformers(mol, count, seed=seed),
         "": lambda mol, count: model.conformers(mol, count, seed=seed),
     }
@@ -203,6 +210,7 @@ def main() -> int:
     options.add_argument("--pool", type=int, default=50, help="embeddings for a reference (default: %(default)s)")
     options.add_argument("--file", help="SDF that keeps the fragments (default: none)")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
+    options.add_argument("--checkpoint", help="the --run that was recorded last, whose models are judged again")
     options.add_argument("--seed", type=int, default=0, help="of training and samples (default: %(default)s)")
     given = options.parse_args()
     set_threads(given.threads)
@@ -219,12 +227,17 @@ def main() -> int:
     smiles = {name: [_smiles(mol) for mol in getattr(reference, name)] for name in ("train", "heldout")}
     figures: dict[str, float] = {"train": len(smiles["train"]), "heldout": len(smiles["heldout"])}
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(given.run or scratch)
+        folder = Path(given.checkpoint or given.run or scratch)
 
         def space() -> Any:
             return MoleculeDiffusion.for_data(data, representation="space", seed=given.seed)
 
-        model, steps, spent = trained(space, data, given.seconds * 5 / 6, folder / "space", given.device, given.seed)
+        if given.checkpoint:
+            model, steps, spent = saved(MoleculeDiffusion, folder / "space", "")
+        else:
+            model, steps, spent = trained(
+                space, data, given.seconds * 5 / 6, folder / "space", given.device, given.seed
+            )
         joint = model.to(given.device)
         figures |= {"steps": steps, "seconds": spent} | space_figures(
             model, reference.heldout, given.samples, given.seed
@@ -240,9 +253,12 @@ def main() -> int:
         def torsions() -> Any:
             return ConformerDiffusion.for_data(shapes, seed=given.seed)
 
-        model, steps, spent = trained(
-            torsions, shapes, given.seconds / 6, folder / "torsions", given.device, given.seed
-        )
+        if given.checkpoint:
+            model, steps, spent = saved(ConformerDiffusion, folder / "torsions", "conformer_")
+        else:
+            model, steps, spent = trained(
+                torsions, shapes, given.seconds / 6, folder / "torsions", given.device, given.seed
+            )
         figures |= {"conformer_steps": steps, "conformer_seconds": spent}
         known = set(shapes.facts.atoms) & set(data.facts.atoms)
         chosen = [t for t in smiles["heldout"] if turns(t) and set(_symbols(t)) <= known]

@@ -12,6 +12,7 @@ Alkynes' turns and what a molecule leaves open of its stereo come with the local
 conformer.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -213,9 +214,13 @@ class ConformerDiffusion(DomainAdapter):
         sampler: Any = None,
         batch_size: int | None = None,
         relax: int = 0,
+        redraws: int = 8,
         progress: bool = False,
     ) -> Any:
         """Conformers of a molecule.
+
+        One in which atoms clash (``no_clash`` of `ornstein.domains.molecules.judges.posebusters`) is drawn again, so
+        that draws are of the model's distribution among conformers without a clash.
 
         Args:
             mol: RDKit molecule or SMILES; conformers that it has are not looked at.
@@ -225,17 +230,21 @@ class ConformerDiffusion(DomainAdapter):
             sampler: the adapter's own when not given.
             batch_size: at a time; `default_batch_size` when not given.
             relax: steps of MMFF94 in the end; 0 leaves torsions as they were drawn.
+            redraws: how often a conformer with a clash is drawn again, at most; 0 to take each as it comes.
             progress: show a bar.
 
         Returns:
-            The molecule, with hydrogens if the data have them, and ``num`` centred conformers in ångström.
+            The molecule, with hydrogens if the data have them, and ``num`` centred conformers in ångström. A warning
+            tells how many still clash.
 
         Raises:
             ValueError: SMILES that do not parse, numbers below 1, atoms that the data do not know, or a molecule that
                 distance geometry or the force field cannot place.
         """
-        if num < 1 or relax < 0:
-            raise ValueError(f"num={num}, relax={relax}: expected at least 1 conformer and at least 0 steps")
+        if num < 1 or relax < 0 or redraws < 0:
+            raise ValueError(
+                f"num={num}, relax={relax}, redraws={redraws}: expected at least 1 conformer, and no number below 0"
+            )
         if relax and self.facts.vocabulary.form.hydrogens == "implicit":
             raise ValueError(f"relax={relax}: the data have no hydrogens, which the force field needs; expected 0")
         size = self.default_batch_size if batch_size is None else batch_size
@@ -244,15 +253,28 @@ class ConformerDiffusion(DomainAdapter):
         seed = int(torch.randint(2**31, ()).item()) if seed is None else seed
         whole = whole_molecule(mol)
         encode_graph(whole, self.facts.vocabulary)  # a molecule that the model cannot hold is refused before any work
-        numbers = range(first, first + num)
-        places = []
+        bare, numbers = self._bare(whole), np.arange(first, first + num)
+
+        def drawn(seed: int, numbers: np.ndarray) -> list[np.ndarray]:
+            parts = [numbers[start : start + size].tolist() for start in range(0, len(numbers), size)]
+            made = [([self._local(whole, seed, number) for number in part], part) for part in parts]
+            return [place for mols, part in made for place in self._draw(mols, seed, part, sampler, progress)]
+
         with self.evaluating():
-            for start in range(0, num, size):
-                part = numbers[start : start + size]
-                places += self._draw(
-                    [self._local(whole, seed, number) for number in part], seed, part, sampler, progress
-                )
-        return with_conformers(self._bare(whole), places, relax)
+            places = drawn(seed, numbers)
+            bad = np.flatnonzero([_clashes(bare, place) for place in places]) if redraws else np.zeros(0, int)
+            for attempt in range(redraws):
+                if not len(bad):
+                    break
+                fresh = drawn(derive_seed(seed, "again", attempt), numbers[bad])
+                for i, place in zip(bad, fresh):
+                    places[i] = place
+                bad = bad[[_clashes(bare, place) for place in fresh]]
+        if len(bad):
+            warnings.warn(
+                f"{len(bad)} of {num} conformers clash after {redraws} redraws; give more, or relax=", stacklevel=2
+            )
+        return with_conformers(bare, places, relax)
 
     def _draw(
         self, mols: list[Any], seed: int, numbers: Sequence[int], sampler: Any, progress: bool
@@ -344,6 +366,12 @@ class ConformerDiffusion(DomainAdapter):
         if not shared:
             raise ValueError("samples are of no molecule of the reference; draw conformers(mol, n) of its molecules")
         return judge_conformers([(made[name], real[name]) for name in shared])
+
+
+def _clashes(mol: Any, place: np.ndarray) -> bool:
+    from ornstein.domains.molecules.judges.posebusters import check_geometry
+
+    return check_geometry(with_conformers(mol, [place]), ("no_clash",))["no_clash"] is False
 
 
 def gather_conformers(mols: Sequence[Any]) -> dict[str, Any]:

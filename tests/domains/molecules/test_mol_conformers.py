@@ -18,6 +18,7 @@ from ornstein.core.manifolds import (
     Torus,
 )
 from ornstein.domains.molecules.conformers import ConformerDiffusion, default_torus, gather_conformers
+from ornstein.domains.molecules.judges import check_geometry
 from ornstein.domains.molecules.space import ConformerData
 from ornstein.domains.molecules.torsion_network import TorsionNetwork
 from ornstein.domains.molecules.torsions import Rotors, set_torsions
@@ -215,6 +216,29 @@ def test_conformers_keep_their_local_structure_and_repeat(small):
     assert rigid.GetNumConformers() == 2
     relaxed = small.conformers("OCCO", 1, seed=7, relax=200)
     assert np.abs(relaxed.GetConformer().GetPositions() - first).max() > 1e-3
+
+
+def test_conformers_with_a_clash_are_drawn_again_and_others_stay(small):
+    def clear(drawn):
+        single = [Chem.Mol(drawn, confId=conformer.GetId()) for conformer in drawn.GetConformers()]
+        return [check_geometry(mol, ("no_clash",))["no_clash"] for mol in single]
+
+    mol = "OCCOCCOCCOCCOCCO"  # long and limp
+    as_drawn, again = (small.conformers(mol, 12, seed=3, redraws=redraws) for redraws in (0, 8))
+    fine = clear(as_drawn)
+    assert not all(fine)
+    assert all(clear(again))
+    for before, after, stays in zip(as_drawn.GetConformers(), again.GetConformers(), fine):
+        assert np.array_equal(before.GetPositions(), after.GetPositions()) == stays
+    number = fine.index(False)
+    alone = small.conformers(mol, 1, seed=3, first=number)
+    np.testing.assert_array_equal(alone.GetConformer().GetPositions(), again.GetConformer(number).GetPositions())
+
+
+def test_conformers_that_clash_whatever_is_drawn_are_told(small, monkeypatch):
+    monkeypatch.setattr("ornstein.domains.molecules.conformers._clashes", lambda mol, place: True)
+    with pytest.warns(UserWarning, match="2 of 2 conformers clash after 3 redraws"):
+        assert small.conformers("OCCO", 2, seed=0, redraws=3).GetNumConformers() == 2
 
 
 def test_samples_are_written_packed_and_judged(small, data, tmp_path):
