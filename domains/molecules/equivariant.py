@@ -9,8 +9,8 @@ carry numbers `p_ij`. With `r_ij = x_i - x_j`, `d_ij = |r_ij|` and radial functi
     h_i  <- h_i + M silu(N [h_i, v_i . T v_i] + c),                   c the noise level and other conditions,
     x_i  <- x_i + v_i g(h_i).
 
-On the right `h`, `p` and `v` are read as `unit` and `bounded` numbers, so that no product of them grows from layer to
-layer: without it, single batches come to losses beyond any number after some thousand steps of training.
+What is added reads `h` by `unit`, `p` and `v` by `bounded`, so that no product of them grows from layer to layer:
+without it the losses of single batches ran off after a thousand steps of training.
 
 Positions move as in EGNN (Satorras et al. 2021, 2102.09844); scalar products of vectors tell of angles as in PaiNN
 (Schuett et al. 2021, 2102.03150). EGNN sends each pair through matrices of the atoms' full width; here pairs have a

@@ -96,7 +96,9 @@ def write_dicom(
     require(len(description) <= 1024, "characters of description", len(description), "at most 1024")
     if slope is not None:
         require(slope != 0 and np.isfinite(slope), "slope", slope, "a finite number that is not zero")
-        slope = float(pydicom.valuerep.DSfloat(slope, auto_format=True))  # as 16 characters hold it
+        slope = pydicom.valuerep.DSfloat(
+            slope, auto_format=True
+        )  # a float that is written in the 16 characters of its tag
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
@@ -107,7 +109,7 @@ def write_dicom(
         data = _derived(pydicom, source, description)
         data.SeriesInstanceUID = series
         if slope is not None:
-            data.RescaleSlope = pydicom.valuerep.DSfloat(slope, auto_format=True)
+            data.RescaleSlope = slope
             data.RescaleIntercept = data.get("RescaleIntercept", 0)
         _set_pixels(data, array)
         paths.append(place / f"{number:04d}.dcm")
