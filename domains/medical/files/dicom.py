@@ -96,9 +96,8 @@ def write_dicom(
     require(len(description) <= 1024, "characters of description", len(description), "at most 1024")
     if slope is not None:
         require(slope != 0 and np.isfinite(slope), "slope", slope, "a finite number that is not zero")
-        slope = pydicom.valuerep.DSfloat(
-            slope, auto_format=True
-        )  # a float that is written in the 16 characters of its tag
+        # A float that is written in the 16 characters of its tag.
+        slope = pydicom.valuerep.DSfloat(slope, auto_format=True)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     if any(place.iterdir()):
