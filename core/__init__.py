@@ -47,6 +47,7 @@ from .embedded import (
     EnumeratedEmbeddedDenoiser,
     SqrtSchedule,
 )
+from .free_first import FreeFirst
 from .gaussian_guess import GaussianGuess, GuessedNetwork
 from .grid_search import AlignYourSteps, BoundSearch, SamplerSearch, TunedGrid
 from .grids import Grid, Karras, PowerTime, Quadratic, Times, UniformLogSNR, UniformTime
@@ -311,6 +312,7 @@ __all__ = [
     "FixedCondition",
     "FlowSchedule",
     "FourierMagnitude",
+    "FreeFirst",
     "FunctionOperator",
     "Gaussian",
     "GaussianDenoiser",

@@ -53,6 +53,7 @@ EXAMPLES: dict[type, tuple[Any, ...]] = {
         core.ProductSampler(samplers={"a": core.DDPM(), "b": core.DDIM()}),
         core.ProductSampler(samplers={"a": core.DDIM(), "b": core.DPMSolver()}),
     ),
+    core.FreeFirst: (core.FreeFirst(samplers={"a": core.DDPM(), "b": core.DDIM()}),),
     core.GeodesicODE: (core.GeodesicODE(), core.GeodesicODE(method="euler")),
     core.GeodesicRandomWalk: (core.GeodesicRandomWalk(), core.GeodesicRandomWalk(corrections=2)),
     core.TauLeaping: (core.TauLeaping(), core.TauLeaping(corrections=2)),

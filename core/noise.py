@@ -16,6 +16,7 @@ is hashed to 32 bits, two samples never share a stream.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,14 @@ class NoiseStream(ABC):
         """The stream of part ``number`` of a state of several parts; number 0 is the stream itself."""
         return self
 
+    def rows(self, numbers: Tensor) -> "NoiseStream":
+        """The streams of some samples of the batch, ``(R,)`` of their places in it; they go on where the batch's are.
+
+        Raises:
+            TypeError: draws that belong to times, which would come again.
+        """
+        raise TypeError(f"{type(self).__name__}: its samples cannot be drawn again; expected SeededNoise(seed)")
+
 
 @dataclass(frozen=True)
 class IndependentNoise(NoiseSource):
@@ -76,6 +85,9 @@ class _IndependentStream(NoiseStream):
 
     def draw(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=self.generator)
+
+    def rows(self, numbers: Tensor) -> NoiseStream:
+        return self
 
     def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
         return self.draw(like)
@@ -127,12 +139,16 @@ def _generator(seed: int, index: int, stream: int = 0, part: int = 0) -> np.rand
 
 
 class _SeededStream(NoiseStream):
-    def __init__(self, seed: int, indices: Sequence[int], part: int = 0) -> None:
+    def __init__(self, seed: int, indices: Sequence[int], part: int = 0, generators: Any = None) -> None:
         self.seed, self.indices = seed, indices
-        self.generators = [_generator(seed, i, part=part) for i in indices]
+        self.generators = [_generator(seed, i, part=part) for i in indices] if generators is None else generators
 
     def child(self, number: int) -> NoiseStream:
         return self if number == 0 else _SeededStream(self.seed, self.indices, number)
+
+    def rows(self, numbers: Tensor) -> NoiseStream:
+        indices, generators = ([of[i] for i in numbers.tolist()] for of in (self.indices, self.generators))
+        return _SeededStream(self.seed, indices, generators=generators)
 
     def draw(self, like: Tensor) -> Tensor:
         out = np.empty(tuple(like.shape), dtype=np.float32)
@@ -221,3 +237,40 @@ class _BrownianStream(NoiseStream):
         shape, t, s = tuple(like.shape), float(t), float(s)
         increment = (self._path(t, shape) - self._path(s, shape)) / (t - s) ** 0.5
         return torch.from_numpy(increment).to(device=like.device, dtype=like.dtype)
+
+
+class ForkedStream(NoiseStream):
+    """A stream whose parts, once asked for, go on where they are."""
+
+    def __init__(self, parts: Sequence[NoiseStream]) -> None:
+        self.parts = parts
+
+    @classmethod
+    def of(cls, stream: NoiseStream, parts: int) -> "ForkedStream":
+        """The first parts of a stream."""
+        return cls([stream.child(number) for number in range(parts)])
+
+    def draw(self, like: Tensor) -> Tensor:
+        return self.parts[0].draw(like)
+
+    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
+        return self.parts[0].step(like, t, s)
+
+    def uniform(self, like: Tensor) -> Tensor:
+        return self.parts[0].uniform(like)
+
+    def child(self, number: int) -> NoiseStream:
+        return self.parts[number]
+
+    def rows(self, numbers: Tensor) -> NoiseStream:
+        return ForkedStream([part.rows(numbers) for part in self.parts])
+
+
+@dataclass(frozen=True)
+class BegunNoise(NoiseSource):
+    """Goes on with a stream that was begun."""
+
+    stream: NoiseStream
+
+    def begin(self, batch: int, first: int) -> NoiseStream:
+        return self.stream

@@ -23,7 +23,7 @@ from torch import Tensor
 from .chains import Chain
 from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
-from .noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from .noise import BegunNoise, ForkedStream, IndependentNoise, NoiseSource, NoiseStream, SeededNoise
 from .objectives import restored
 from .ode_steps import Solver, ode_step
 from .process import Process, State, batch_size
@@ -107,7 +107,7 @@ def perturb_and_reverse(
     source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
     process = denoiser.process
     shape = {name: part.shape for name, part in x0.items()} if isinstance(x0, Mapping) else x0.shape
-    stream = _Forked(source.begin(batch_size(shape), first), len(getattr(process, "components", "x")))
+    stream = ForkedStream.of(source.begin(batch_size(shape), first), len(getattr(process, "components", "x")))
     real = None if mask is None else process.expand_mask(mask)
     if isinstance(process, ProductProcess):
         process.check_names(x0, "x0")
@@ -123,7 +123,7 @@ def perturb_and_reverse(
         denoiser,
         shape,
         x=x,
-        noise=_Begun(stream),  # the sampler goes on with the stream, since the same draws again would be correlated
+        noise=BegunNoise(stream),  # the sampler goes on with the stream, since the same draws again would be correlated
         condition=condition,
         mask=mask,
         given=given,
@@ -245,32 +245,3 @@ def invert(
 
 def _below(sampler: Sampler, t: float) -> Sampler:
     return replace(sampler, grid=GridBelow(t, sampler.grid))
-
-
-class _Forked(NoiseStream):
-    """A stream whose parts, once asked for, go on where they are."""
-
-    def __init__(self, stream: NoiseStream, parts: int) -> None:
-        self.parts = [stream.child(number) for number in range(parts)]
-
-    def draw(self, like: Tensor) -> Tensor:
-        return self.parts[0].draw(like)
-
-    def step(self, like: Tensor, t: Tensor | float, s: Tensor | float) -> Tensor:
-        return self.parts[0].step(like, t, s)
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return self.parts[0].uniform(like)
-
-    def child(self, number: int) -> NoiseStream:
-        return self.parts[number]
-
-
-@dataclass(frozen=True)
-class _Begun(NoiseSource):
-    """Goes on with a stream that was begun."""
-
-    stream: NoiseStream
-
-    def begin(self, batch: int, first: int) -> NoiseStream:
-        return self.stream

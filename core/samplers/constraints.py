@@ -106,6 +106,23 @@ class StateConstraint(ABC):
     def keep(self, step: DrawnStep) -> dict[str, Tensor]:
         """What was drawn, by name, within the set as far as steps to come allow."""
 
+    def allows(self, data: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> Tensor:
+        """Which finished data are in the set, boolean ``(B,)``.
+
+        Args:
+            data: categories ``(B, *N)`` by name.
+            real: False in the padding, likewise.
+
+        Raises:
+            TypeError: for a constraint that cannot say.
+        """
+        raise TypeError(f"{type(self).__name__} does not say which data it allows; expected a constraint that does")
+
+    @property
+    def free(self) -> "StateConstraint | None":
+        """What is left of it where nothing is out of the set; None for nothing."""
+        return None
+
 
 def redraw(probs: Tensor, allowed: Tensor, u: Tensor) -> Tensor:
     """Categories ``(...)`` of restricted distributions; any that is allowed where the allowed ones have no probability,

@@ -74,6 +74,16 @@ class TiltedDraws(StateConstraint):
         sample = torch.arange(len(chosen), device=chosen.device)
         return {name: torch.stack([one[name] for one in tried], 1)[sample, chosen] for name in tried[0]}
 
+    def allows(self, data: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> Tensor:
+        if self.within is not None:
+            return self.within.allows(data, real)
+        some = next(iter(data.values()))
+        return torch.ones(len(some), dtype=torch.bool, device=some.device)
+
+    @property
+    def free(self) -> StateConstraint:
+        return replace(self, within=None)
+
     def _kept(self, step: DrawnStep) -> dict[str, Tensor]:
         return dict(step.after) if self.within is None else self.within.keep(step)
 

@@ -69,9 +69,10 @@ def raw_records(
         name: column of names in tables.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError, IsADirectoryError: there is no such file.
         TypeError: a source of another kind.
-        ValueError: an unknown suffix, a file that cannot be read as what it is, or a table without the column.
+        ValueError: an unknown suffix, a file that cannot be read as what it is, or a table without the column; and as
+            soon as they are read, a file without records.
     """
     if isinstance(source, str | Path):
         return _file_records(Path(source), kind, smiles, name)
@@ -95,6 +96,8 @@ def raw_records(
 def _file_records(
     path: Path, kind: Kind | None, smiles: str | None, name: str | None
 ) -> tuple[Iterator[RawRecord], str, str]:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: a folder; expected a file of molecules")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; SMILES themselves go in a list")
     if kind is not None and kind not in get_args(Kind):
@@ -113,7 +116,16 @@ def _file_records(
         "sdf": lambda: _sdf_records(path),
         "parquet": lambda: _parquet_rows(path, smiles, name),
     }
-    return readers[form](), UNITS[form], "molblock" if form == "sdf" else "smiles"
+    return _some(readers[form](), path, UNITS[form]), UNITS[form], "molblock" if form == "sdf" else "smiles"
+
+
+def _some(records: Iterator[RawRecord], path: Path, unit: str) -> Iterator[RawRecord]:
+    """The records of a file, of which there must be one."""
+    first = next(records, None)
+    if first is None:
+        raise ValueError(f"{path}: no molecules, the file is empty; expected at least one {unit}")
+    yield first
+    yield from records
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-__all__ = ["cycle_counts", "graph_distances", "heat_kernels"]
+__all__ = ["cycle_counts", "graph_distances", "heat_kernels", "smallest_rings"]
 
 FAR = 1e6  # eigenvalue of the padding, whose heat is gone at once
 
@@ -73,6 +73,33 @@ def graph_distances(adjacency: Float[Tensor, "batch n n"], largest: int) -> Int[
         total = total - (further - reached) * (largest + 1 - length)
         reached = further
     return total.round().long()
+
+
+def smallest_rings(adjacency: Float[Tensor, "batch n n"]) -> Int[Tensor, "batch n n"]:
+    """Atoms of the smallest ring that each bond is in; 0 where it is in none, and where there is no bond.
+
+    Args:
+        adjacency: symmetric, of zeros and ones, with a diagonal of zeros.
+    """
+    batch, n = adjacency.shape[:2]
+    sample = torch.arange(batch, device=adjacency.device)
+    sizes = torch.zeros_like(adjacency, dtype=torch.long)
+    upper = adjacency.triu(1).flatten(1)
+    most = int(upper.sum(1).max()) if batch else 0
+    for place in upper.topk(most, 1).indices.unbind(1):  # a bond of each graph; of some a pair without one
+        i, j = place // n, place % n
+        without = adjacency.clone()
+        without[sample, i, j] = without[sample, j, i] = 0
+        reached, bonds = torch.nn.functional.one_hot(i, n).to(adjacency), torch.zeros_like(i)
+        for length in range(1, n):
+            further = ((reached[:, None] @ without).squeeze(1) + reached > 0).to(adjacency)
+            bonds = torch.where((bonds == 0) & (further[sample, j] > 0), length, bonds)
+            if bool((further == reached).all()):
+                break
+            reached = further
+        ring = torch.where((bonds > 0) & (adjacency[sample, i, j] > 0), bonds + 1, 0)
+        sizes[sample, i, j] = sizes[sample, j, i] = ring
+    return sizes
 
 
 def heat_kernels(

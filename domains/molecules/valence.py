@@ -12,7 +12,7 @@ last step is so one piece without an atom that has too many bonds. Under other c
 noise, it is the data drawn at each step that obey, in one piece at the last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from ornstein.core.samplers.constraints import DrawnStep, StateConstraint, redra
 from ornstein.core.schedules import require
 from ornstein.domains.molecules.joining import Pending, Pieces, outlook
 from ornstein.domains.molecules.pairs import as_matrix, pair_indices
+from ornstein.domains.molecules.structure import smallest_rings
 
 __all__ = ["ValenceConstraint"]
 
@@ -68,6 +69,23 @@ class ValenceConstraint(StateConstraint):
         if self.connected:
             case.join()
         return {"atoms": case.atoms, "bonds": case.bonds}
+
+    def allows(self, data: Mapping[str, Tensor], real: Mapping[str, Tensor]) -> Tensor:
+        """Which molecules obey; of rings the smallest that each bond is in."""
+        atoms, there = data["atoms"], real["atoms"]
+        valences, orders = (atoms.new_tensor(table, dtype=torch.float32) for table in (self.valences, self.orders))
+        bonds = as_matrix(torch.where(real["bonds"], orders[data["bonds"]], 0.0))
+        room = valences[atoms] - bonds.sum(2)
+        fine = room >= -1e-6
+        if self.atoms is not None:
+            fine = fine & torch.isin(atoms, atoms.new_tensor(self.atoms))
+        fine = (fine | ~there).all(1)
+        if self.connected:
+            fine = fine & outlook(bonds, torch.zeros_like(bonds, dtype=torch.bool), room, there).joinable
+        if self.rings is not None:
+            sizes = smallest_rings((bonds > 0).to(bonds))
+            fine = fine & torch.isin(sizes, sizes.new_tensor((0, *self.rings))).all(2).all(1)
+        return fine
 
 
 class _Limits(NamedTuple):

@@ -95,6 +95,7 @@ EXAMPLES = {
     "PartsGiven": lambda cls: cls(ornstein.core.DenoisingObjective(), ["a"]),
     "SharedEncoding": lambda cls: cls(ornstein.core.DenoisingObjective()),
     "ProductObjective": lambda cls: cls({"x": ornstein.core.DenoisingObjective()}),
+    "FreeFirst": lambda cls: cls(samplers={"x": ornstein.core.DDIM()}),
     "ProductSampler": lambda cls: cls(samplers={"x": ornstein.core.DDIM()}),
     "SymmetricSDE": lambda cls: cls(CosineSchedule()),
     "ShiftedSchedule": lambda cls: cls(CosineSchedule(), 2.0),

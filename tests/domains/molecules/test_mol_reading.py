@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ornstein.domains.molecules.data import MoleculeData
 from ornstein.domains.molecules.interop import mol_of_data, to_data
 from ornstein.domains.molecules.reading import MoleculeReader, read_molecules
 from ornstein.domains.molecules.rules import MoleculeRules
@@ -277,12 +278,31 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "some.parquet").write_text("C")
     with pytest.raises(ValueError, match="not a readable Parquet file"):
         read_molecules(tmp_path / "some.parquet")
+    with pytest.raises(IsADirectoryError, match="a folder; expected a file of molecules"):
+        read_molecules(tmp_path)
     with pytest.raises(TypeError, match="give \\[Mol\\]"):
         read_molecules(Chem.MolFromSmiles("C"))
     with pytest.raises(TypeError, match="of type int"):
         read_molecules(3)
     with pytest.raises(ValueError, match="columns of tables"):
         read_molecules(["C"], smiles="smiles")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "unit"),
+    [
+        ("none.smi", b"", "line"),
+        ("none.smi.gz", gzip.compress(b""), "line"),
+        ("none.sdf", b"", "record"),
+        ("header.csv", b"smiles,logP\n", "line"),
+    ],
+)
+def test_files_without_records_are_refused(tmp_path, name, content, unit):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: no molecules, the file is empty; expected at least one {unit}"):
+        read_molecules(tmp_path / name)
+    with pytest.raises(ValueError, match="the file is empty"):
+        _ = MoleculeData(tmp_path / name).facts
 
 
 def test_headers_names_and_extensions(tmp_path):
