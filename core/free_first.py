@@ -13,7 +13,7 @@ samples within the set that are unlike the data, while free ones are seldom out 
 with ``K_t`` of `perturb_and_reverse`, which leaves the denoiser's distribution ``p`` as it is. At ``t = 1`` the draws
 do not depend on each other, and what is drawn is ``p(x | A)`` (rejection sampling, von Neumann 1951); a smaller ``t``
 keeps what is coarse and costs less. What is out of the set after so many draws is drawn within the constraint, step by
-step, from ``t`` on.
+step, from pure noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +105,7 @@ class FreeFirst(ProductSampler):
         self.check_process(denoiser.process)
         source = SeededNoise(seed) if seed is not None else noise or IndependentNoise()
         stream = ForkedStream.of(source.begin(batch_size(shape), first), len(self.samplers))
-        told = {"condition": condition, "mask": mask, "given": given}
+        told: dict[str, Any] = {"condition": condition, "mask": mask, "given": given}
         free = self._with(None if self.constraint is None else self.constraint.free)
         drawn = free.sample(
             denoiser, shape, noise=BegunNoise(stream), x=x, first=first, progress=progress, callback=callback, **told
@@ -116,8 +116,8 @@ class FreeFirst(ProductSampler):
             out = self._out(denoiser, drawn, mask)
             if not len(out):
                 break
-            walk = free if count < self.tries else self._with(self.constraint)
-            again = self._again(denoiser, drawn, out, walk, stream, told)
+            walk, back = (free, self.back) if count < self.tries else (self._with(self.constraint), 1.0)
+            again = self._again(denoiser, drawn, out, walk, back, stream, told)
             drawn = {name: value.index_copy(0, out, again[name]) for name, value in drawn.items()}
         return drawn
 
@@ -129,10 +129,10 @@ class FreeFirst(ProductSampler):
     def _out(self, denoiser: Denoiser[Any], drawn: dict[str, Tensor], mask: State | None) -> Tensor:
         """The numbers of the samples that are out of the set."""
         masks = denoiser.process.expand_mask(mask)
-        real = {
-            name: torch.ones_like(value, dtype=torch.bool) if masks[name] is None else masks[name].expand_as(value)
-            for name, value in drawn.items()
-        }
+        real = {name: torch.ones_like(value, dtype=torch.bool) for name, value in drawn.items()}
+        for name, part in masks.items():
+            if part is not None:
+                real[name] = real[name] & part.reshape(*part.shape, *[1] * (real[name].ndim - part.ndim))
         assert self.constraint is not None
         return (~self.constraint.allows(drawn, real)).nonzero()[:, 0]
 
@@ -142,23 +142,26 @@ class FreeFirst(ProductSampler):
         drawn: dict[str, Tensor],
         numbers: Tensor,
         walk: ProductSampler,
+        back: float,
         stream: ForkedStream,
         told: Mapping[str, Any],
     ) -> dict[str, Tensor]:
-        """Some samples, drawn again from what is coarse in them."""
+        """Some samples, drawn again from what is left of them at a time."""
         count = len(next(iter(drawn.values())))
 
         def some(value: Tensor) -> Tensor:
             return value[numbers.to(value.device)] if value.ndim and len(value) == count else value
 
         condition = {name: each(some, value) for name, value in (told["condition"] or {}).items()}
-        below = int((self.grid(self.steps, denoiser.process) < self.back).sum())
+        below = int((self.grid(self.steps, denoiser.process) < back).sum())
+        mask, given = (None if told[name] is None else each(some, told[name]) for name in ("mask", "given"))
         return perturb_and_reverse(
             denoiser,
             each(some, drawn),
-            self.back,
+            back,
             replace(walk, steps=max(below, 1)),
             noise=BegunNoise(stream.rows(numbers.cpu())),
             condition=condition or None,
-            **{name: None if told[name] is None else each(some, told[name]) for name in ("mask", "given")},
+            mask=mask,
+            given=given,
         )

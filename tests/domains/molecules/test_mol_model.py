@@ -5,7 +5,7 @@ import pytest
 import torch
 from molecule_models import masks, molecule_data, small
 
-from ornstein.core import PowerSchedule, conformance
+from ornstein.core import FreeFirst, PowerSchedule, conformance
 from ornstein.core.chains import AbsorbingChain
 from ornstein.core.config import from_config, to_config
 from ornstein.domains.molecules.diffusion import MoleculeDiffusion
@@ -46,6 +46,16 @@ def test_samples_have_the_sizes_asked_for_and_are_molecules(model):
     assert drawn.seed == 0
     assert drawn[1:3].smiles == drawn.smiles[1:3]
     assert drawn[4:].first == 4
+
+
+def test_free_draws_that_obey_are_left_and_the_others_drawn_again(model):
+    free = model.generate(40, size=[1, 2] * 10 + [7] * 20, seed=0, constraint=False)
+    drawn = model.generate(40, size=[1, 2] * 10 + [7] * 20, seed=0, sampler=FreeFirst.of(model.sampler))
+    whole = [mol is not None and "." not in smiles for mol, smiles in zip(free, free.smiles)]
+    assert drawn.validity == 1
+    assert not any("." in smiles for smiles in drawn.smiles)
+    assert 0 < sum(whole) < 40
+    assert [s for s, fine in zip(drawn.smiles, whole) if fine] == [s for s, fine in zip(free.smiles, whole) if fine]
 
 
 def test_without_constraint_samples_may_be_none_and_say_why(model):

@@ -6,7 +6,7 @@ import networkx
 import pytest
 import torch
 
-from ornstein.domains.molecules.structure import cycle_counts, graph_distances, heat_kernels
+from ornstein.domains.molecules.structure import cycle_counts, graph_distances, heat_kernels, smallest_rings
 
 
 def random_graphs(count: int, nodes: int, share: float) -> list[networkx.Graph]:
@@ -35,6 +35,20 @@ def test_distances_are_those_that_networkx_finds():
         for i in graph.nodes:
             for j in graph.nodes:
                 assert found[row, i, j] == min(known[i].get(j, 4), 4)
+
+
+def test_smallest_rings_are_those_that_networkx_finds():
+    # As many atoms each, few bonds and many: of some more are looked at than there are.
+    graphs = [*random_graphs(6, 9, 0.2), networkx.cycle_graph(9), networkx.complete_graph(9), networkx.empty_graph(9)]
+    found = smallest_rings(adjacencies(graphs))
+    for row, graph in enumerate(graphs):
+        expected = torch.zeros(9, 9, dtype=torch.long)
+        for i, j in graph.edges:
+            without = graph.copy()
+            without.remove_edge(i, j)
+            if networkx.has_path(without, i, j):
+                expected[i, j] = expected[j, i] = networkx.shortest_path_length(without, i, j) + 1
+        assert torch.equal(found[row], expected)
 
 
 def test_heat_kernels_are_exponentials_of_the_laplacian_and_know_no_padding():

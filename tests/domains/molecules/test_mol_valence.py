@@ -176,6 +176,38 @@ def test_elements_and_rings_are_those_asked_for():
         assert {len(cycle) for cycle in cycles} <= {5}
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_allowed_is_what_the_rules_say(seed):
+    generator = torch.Generator().manual_seed(seed)
+    state = drawn_at_random(300, 7, seed)
+    state["bonds"] = state["bonds"] * (torch.rand(300, num_pairs(7), generator=generator) < 0.35)
+    sizes = torch.randint(2, 8 - 3 * (seed % 2 == 0), (300,), generator=generator)  # many are in pieces
+    rows, columns = pair_indices(7)
+    real = {"atoms": torch.arange(7) < sizes[:, None]}
+    real["bonds"] = real["atoms"][:, rows] & real["atoms"][:, columns]
+    rules = ValenceConstraint(VALENCES, ORDERS, connected=seed % 2 == 0, atoms=(0, 1, 2), rings=(3, 4, 6))
+    expected = []
+    for number, size in enumerate(sizes.tolist()):
+        bonds = as_matrix(torch.tensor(ORDERS)[state["bonds"][number : number + 1]])[0, :size, :size]
+        atoms = state["atoms"][number, :size]
+        graph = networkx.from_numpy_array((bonds > 0).numpy())
+        within = bool((bonds.sum(1) <= torch.tensor(VALENCES)[atoms]).all())
+        expected.append(within and bool((atoms < 3).all()) and smallest_are(graph, {3, 4, 6}))
+        expected[-1] &= not rules.connected or networkx.is_connected(graph)
+    assert rules.allows(state, real).tolist() == expected
+    assert 5 < sum(expected) < 290
+
+
+def smallest_are(graph, sizes):
+    """Whether the smallest ring of each bond that is in one is of these sizes."""
+    for i, j in list(graph.edges):
+        graph.remove_edge(i, j)
+        if networkx.has_path(graph, i, j) and networkx.shortest_path_length(graph, i, j) + 1 not in sizes:
+            return False
+        graph.add_edge(i, j)
+    return True
+
+
 def test_draws_of_one_sample_do_not_depend_on_the_others():
     before, after = blank(6, 7), drawn_at_random(6, 7)
     whole = KEEP.keep(step_of(before, after, 0.5, 0.0))
