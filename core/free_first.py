@@ -13,7 +13,7 @@ samples within the set that are unlike the data, while free ones are seldom out 
 with ``K_t`` of `perturb_and_reverse`, which leaves the denoiser's distribution ``p`` as it is. At ``t = 1`` the draws
 do not depend on each other, and what is drawn is ``p(x | A)`` (rejection sampling, von Neumann 1951); a smaller ``t``
 keeps what is coarse and costs less. What is out of the set after so many draws is drawn within the constraint, step by
-step, from pure noise.
+step, from where the run began.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from torch import Tensor
 from .denoisers import Denoiser
 from .noise import BegunNoise, ForkedStream, IndependentNoise, NoiseSource, SeededNoise
 from .perturb import perturb_and_reverse
-from .process import State, batch_size, each
+from .process import State, batch_size
 from .samplers import ProductSampler, SampleStep
 from .schedules import require
 
@@ -105,10 +105,10 @@ class FreeFirst(ProductSampler):
         self.check_process(denoiser.process)
         source = SeededNoise(seed) if seed is not None else noise or IndependentNoise()
         stream = ForkedStream.of(source.begin(batch_size(shape), first), len(self.samplers))
-        told: dict[str, Any] = {"condition": condition, "mask": mask, "given": given}
+        told: dict[str, Any] = {"x": x, "condition": condition, "mask": mask, "given": given}
         free = self._with(None if self.constraint is None else self.constraint.free)
         drawn = free.sample(
-            denoiser, shape, noise=BegunNoise(stream), x=x, first=first, progress=progress, callback=callback, **told
+            denoiser, shape, noise=BegunNoise(stream), first=first, progress=progress, callback=callback, **told
         )
         if self.constraint is None:
             return drawn
@@ -116,8 +116,13 @@ class FreeFirst(ProductSampler):
             out = self._out(denoiser, drawn, mask)
             if not len(out):
                 break
-            walk, back = (free, self.back) if count < self.tries else (self._with(self.constraint), 1.0)
-            again = self._again(denoiser, drawn, out, walk, back, stream, told)
+            own, some = BegunNoise(stream.rows(out.cpu())), _rows({**told, "drawn": drawn}, out)
+            before = some.pop("drawn")
+            if count < self.tries:
+                again = self._again(free, denoiser, before, noise=own, **some)
+            else:
+                part = {name: value.shape for name, value in before.items()}
+                again = self._with(self.constraint).sample(denoiser, part, noise=own, **some)
             drawn = {name: value.index_copy(0, out, again[name]) for name, value in drawn.items()}
         return drawn
 
@@ -136,32 +141,23 @@ class FreeFirst(ProductSampler):
         assert self.constraint is not None
         return (~self.constraint.allows(drawn, real)).nonzero()[:, 0]
 
-    def _again(
-        self,
-        denoiser: Denoiser[Any],
-        drawn: dict[str, Tensor],
-        numbers: Tensor,
-        walk: ProductSampler,
-        back: float,
-        stream: ForkedStream,
-        told: Mapping[str, Any],
-    ) -> dict[str, Tensor]:
-        """Some samples, drawn again from what is left of them at a time."""
-        count = len(next(iter(drawn.values())))
+    def _again(self, free: ProductSampler, denoiser: Denoiser[Any], before: Any, *, x: Any, **told: Any) -> Any:
+        """Samples, drawn again from what is left of them at ``back``, or where the run began if that is less noise."""
+        times = self.grid(self.steps, denoiser.process)
+        back = min(self.back, float(times[0])) if x is not None else self.back
+        below = int((times < back).sum())
+        return perturb_and_reverse(denoiser, before, back, replace(free, steps=max(below, 1)), **told)
 
-        def some(value: Tensor) -> Tensor:
-            return value[numbers.to(value.device)] if value.ndim and len(value) == count else value
 
-        condition = {name: each(some, value) for name, value in (told["condition"] or {}).items()}
-        below = int((self.grid(self.steps, denoiser.process) < back).sum())
-        mask, given = (None if told[name] is None else each(some, told[name]) for name in ("mask", "given"))
-        return perturb_and_reverse(
-            denoiser,
-            each(some, drawn),
-            back,
-            replace(walk, steps=max(below, 1)),
-            noise=BegunNoise(stream.rows(numbers.cpu())),
-            condition=condition or None,
-            mask=mask,
-            given=given,
-        )
+def _rows(told: Mapping[str, Any], numbers: Tensor) -> dict[str, Any]:
+    """Some samples' part of all tensors, by name, that hold one row for each."""
+    count = len(next(iter(told["drawn"].values())))
+
+    def some(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: some(part) for name, part in value.items()}
+        if isinstance(value, Tensor) and value.ndim and len(value) == count:
+            return value[numbers.to(value.device)]
+        return value
+
+    return some(told)

@@ -8,7 +8,15 @@ import torch
 from chain_products import MASKS, NOISE, both, joined, problem, split, variation
 from torch import Tensor
 
-from ornstein.core import BrownianNoise, CategoricalAncestral, FreeFirst, ProductSampler, TiltedDraws, complete
+from ornstein.core import (
+    BrownianNoise,
+    CategoricalAncestral,
+    FreeFirst,
+    ProductSampler,
+    TiltedDraws,
+    complete,
+    perturb_and_reverse,
+)
 from ornstein.core.noise import IndependentNoise
 from ornstein.core.samplers import DrawnStep, StateConstraint
 from ornstein.core.samplers.constraints import redraw
@@ -122,6 +130,20 @@ def test_a_tilt_stays_where_the_set_does_not():
     tilted = restricted(whole.table)
     tilted[:, 1] *= torch.tensor(1.5).exp()
     assert variation(drawn, tilted / tilted.sum()) < variation(drawn, restricted(whole.table)) / 3
+
+
+def test_a_run_that_begins_late_goes_back_no_further():
+    """From little noise most positions stay, of samples that are drawn again too, and those that obey all do."""
+    product, _ = problem(NOISE)
+    data = split(torch.tensor([[0, 1, 0], [0, 2, 1]]).repeat(2000, 1))
+    sampler = FreeFirst(20, samplers=SAMPLERS, constraint=NoTwoAlike(), tries=40)
+    drawn = joined(perturb_and_reverse(product, data, 0.1, sampler, noise=noise()))
+    assert (drawn[:, 0] != drawn[:, 2]).all()
+    assert (drawn[:, 1] == joined(data)[:, 1]).float().mean() > 0.8
+    loose = dataclasses.replace(sampler, constraint=None)
+    free = joined(perturb_and_reverse(product, data, 0.1, loose, noise=noise()))
+    fine = free[:, 0] != free[:, 2]
+    assert torch.equal(drawn[fine], free[fine])
 
 
 def test_without_a_constraint_it_is_a_product_sampler():
