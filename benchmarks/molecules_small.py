@@ -7,8 +7,7 @@ network over the characters of SMILES (two layers of 256 gated units, 0.65 milli
 MOSES' training molecules; ``fcd`` is that of the valid ones against MOSES' statistics of its test set, of which 2,000
 real molecules have 0.63. It passes if SELFIES are better by half than 0.259 and 4.58, which were measured elsewhere for
 such a network (``vun`` at least 1.5 times, ``fcd`` at most half), and better than the network of this run, which is a
-stronger one: at most half as many samples that are not ``vun`` (1.5 times a share near 2/3 cannot be), and a lower
-``fcd``, whose floor is near.
+stronger one: by half in ``vun``, by anything in ``fcd``, whose floor is near.
 
 Graphs, on all of MOSES' molecules of at most 16 heavy atoms, after 180 seconds of processor time: ``graph_vun`` with
 the valences held to and ``graph_vun_unconstrained`` without, the shares that are valid likewise, and
@@ -142,8 +141,7 @@ def sequences(given: Any, folder: Path) -> tuple[dict[str, float], dict[str, boo
     figures |= {"rnn_steps": steps, "rnn_parameters": sum(p.numel() for p in peer.parameters())}
     figures |= _scores("rnn_", found, known) | {"rnn_ms_per_molecule": cost}
     return figures, {
-        "vun_by_half": figures["vun"] >= 1.5 * PEER_VUN,
-        "half_of_the_failures": 1 - figures["vun"] <= 0.5 * (1 - figures["rnn_vun"]),
+        "vun_by_half": figures["vun"] >= 1.5 * max(PEER_VUN, figures["rnn_vun"]),
         "fcd_by_half": figures["fcd"] <= 0.5 * PEER_FCD,
         "fcd_below_rnn": figures["fcd"] < figures.get("rnn_fcd", PEER_FCD),
     }

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from .denoisers import Denoiser
-from .noise import BegunNoise, ForkedStream, IndependentNoise, NoiseSource, SeededNoise
+from .noise import BegunNoise, ForkedStream, NoiseSource, noise_source
 from .perturb import perturb_and_reverse
 from .process import State, batch_size
 from .samplers import ProductSampler, SampleStep
@@ -98,13 +98,8 @@ class FreeFirst(ProductSampler):
             TypeError, ValueError: as for `Sampler.sample`; a constraint that does not say what it allows, or a noise
                 source whose draws belong to times.
         """
-        if seed is not None and noise is not None:
-            raise ValueError(
-                "seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)"
-            )
         self.check_process(denoiser.process)
-        source = SeededNoise(seed) if seed is not None else noise or IndependentNoise()
-        stream = ForkedStream.of(source.begin(batch_size(shape), first), len(self.samplers))
+        stream = ForkedStream.of(noise_source(seed, noise).begin(batch_size(shape), first), len(self.samplers))
         told: dict[str, Any] = {"x": x, "condition": condition, "mask": mask, "given": given}
         free = self._with(None if self.constraint is None else self.constraint.free)
         drawn = free.sample(

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["BrownianNoise", "IndependentNoise", "NoiseSource", "SeededNoise"]
+__all__ = ["BrownianNoise", "IndependentNoise", "NoiseSource", "SeededNoise", "noise_source"]
 
 _BELOW = 2**63
 
@@ -274,3 +274,16 @@ class BegunNoise(NoiseSource):
 
     def begin(self, batch: int, first: int) -> NoiseStream:
         return self.stream
+
+
+def noise_source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
+    """The source that a run was given, `SeededNoise` for a seed, or torch's generator for neither.
+
+    Raises:
+        ValueError: both were given.
+    """
+    if seed is not None and noise is not None:
+        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
+    if seed is not None:
+        return SeededNoise(seed)
+    return noise if noise is not None else IndependentNoise()

@@ -23,7 +23,7 @@ from torch import Tensor
 from .chains import Chain
 from .denoisers import Denoiser
 from .grids import Grid, UniformLogSNR
-from .noise import BegunNoise, ForkedStream, IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from .noise import BegunNoise, ForkedStream, NoiseSource, NoiseStream, noise_source
 from .objectives import restored
 from .ode_steps import Solver, ode_step
 from .process import Process, State, batch_size
@@ -102,9 +102,7 @@ def perturb_and_reverse(
         ValueError: ``t`` out of range, or states that the sampler refuses.
     """
     require(0 < t <= 1, "t", t, "a time in (0, 1]")
-    if seed is not None and noise is not None:
-        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
-    source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
+    source = noise_source(seed, noise)
     process = denoiser.process
     shape = {name: part.shape for name, part in x0.items()} if isinstance(x0, Mapping) else x0.shape
     stream = ForkedStream.of(source.begin(batch_size(shape), first), len(getattr(process, "components", "x")))

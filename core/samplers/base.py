@@ -23,7 +23,7 @@ from torch import Tensor
 from ..chains import Chain
 from ..denoisers import Denoiser, self_conditioned
 from ..grids import Grid, PowerTime
-from ..noise import IndependentNoise, NoiseSource, NoiseStream, SeededNoise
+from ..noise import IndependentNoise, NoiseSource, NoiseStream, noise_source
 from ..process import Process, State, batch_size, each
 from ..schedules import VPSchedule, require
 from ..sdes import SDE
@@ -222,7 +222,7 @@ class Sampler(ABC):
         blank = process.blank(shape, _device(denoiser))
         real = None if mask is None else process.expand_mask(mask)
         keep, started = None if real is None else _keep(real, blank), x is not None
-        stream = process.constrain(_source(seed, noise).begin(batch_size(shape), first), real)
+        stream = process.constrain(noise_source(seed, noise).begin(batch_size(shape), first), real)
         x = process.initial(blank, clock[0], stream) if x is None else _checked(x, blank, process)
         keep = keep if keep is None else each(lambda mask, x: mask.to(x), keep, x)
         x = x if keep is None else each(torch.mul, x, keep)
@@ -354,14 +354,6 @@ class _Given(NoiseStream):
 
     def uniform(self, like: Tensor) -> Tensor:
         return self.draw(like)
-
-
-def _source(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
-    if seed is not None and noise is not None:
-        raise ValueError("seed and noise were both given: expected one; a seed is short for noise=SeededNoise(seed)")
-    if seed is not None:
-        return SeededNoise(seed)
-    return noise if noise is not None else IndependentNoise()
 
 
 def _device(denoiser: Denoiser[Any]) -> torch.device:
