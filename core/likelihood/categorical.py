@@ -21,8 +21,9 @@ from ..chains import Chain
 from ..chains.base import check_mask, spread
 from ..denoisers import Denoiser
 from ..grids import Grid, UniformTime
-from ..noise import IndependentNoise, NoiseSource, SeededNoise
+from ..noise import NoiseSource, NoiseStream
 from ..schedules import require
+from .events import stream_of
 
 __all__ = ["CategoricalBoundEstimate", "TokenBound", "enumerated_log_prob"]
 
@@ -105,6 +106,7 @@ class TokenBound:
         mask: Tensor | None = None,
         seed: int | None = None,
         noise: NoiseSource | None = None,
+        first: int = 0,
         condition: Mapping[str, Any] | None = None,
     ) -> CategoricalBoundEstimate:
         """The bound for each sample.
@@ -113,8 +115,9 @@ class TokenBound:
             denoiser: of categories.
             x0: data ``(B, *N)``, int64.
             mask: ``(B, N)``, True where a position is real.
-            seed: makes the estimate for sample ``i`` a function of ``(seed, i)``; short for ``SeededNoise(seed)``.
+            seed: makes the estimate for sample ``i`` a function of ``(seed, first + i)`` alone.
             noise: where draws come from.
+            first: number of the first sample, for runs in parts.
             condition: tensors for the denoiser, by name; what ``given`` ``(B, N)`` names is known, is not noised and
                 does not count.
 
@@ -123,8 +126,6 @@ class TokenBound:
         """
         chain = denoiser.process
         chain.check_data(x0, mask)
-        if seed is not None and noise is not None:
-            raise ValueError("seed and noise were both given: expected one; a seed is short for SeededNoise(seed)")
         real = torch.ones_like(x0, dtype=torch.bool) if mask is None else spread(mask, x0.ndim).expand_as(x0)
         x0, condition = x0 * real, dict(condition or {})
         if (given := condition.get("given")) is not None:
@@ -136,17 +137,15 @@ class TokenBound:
             diffusion = self._enumerated(job)
             error = torch.zeros_like(diffusion)
         else:
-            source = SeededNoise(seed) if seed is not None else noise if noise is not None else IndependentNoise()
-            values = self._drawn(job, source)
+            values = self._drawn(job, stream_of(seed, noise, len(x0), first))
             diffusion = values.mean(0)
             # Of a single draw nobody knows the error.
             several = self.draws > 1
             error = values.std(0) / math.sqrt(self.draws) if several else torch.full_like(diffusion, math.nan)
         return CategoricalBoundEstimate(prior, diffusion, error, real.flatten(1).sum(1))
 
-    def _drawn(self, job: "_Job", source: NoiseSource) -> Tensor:
+    def _drawn(self, job: "_Job", stream: NoiseStream) -> Tensor:
         """Estimates of the diffusion term, ``(draws, B)``."""
-        stream = source.begin(len(job.x0), 0)
         offset = stream.uniform(job.x0[:, :1].flatten(1)[:, :1]).squeeze(1)
         out = []
         for i in range(self.draws):

@@ -24,7 +24,7 @@ from ..noise import NoiseSource, NoiseStream
 from ..schedules import require, wide
 from ..sdes import SDE, Level, check_whole
 from .bounds import Bound, Data, bin_nats, known_part, prior_kl
-from .events import source_of
+from .events import stream_of
 from .units import UniformDequantisation
 
 __all__ = ["ContinuousBound", "expected_decoder_nats"]
@@ -84,7 +84,7 @@ class ContinuousBound:
         check_whole(denoiser.process, type(self).__name__)
         data = Data.checked(x0, mask, condition, self.quantisation)
         start, end = self._ends(denoiser.process)
-        stream = source_of(seed, noise).begin(len(x0), first)
+        stream = stream_of(seed, noise, len(x0), first)
         runs = [self._run(denoiser, data, (start, end), stream) for _ in range(self.draws)]
         diffusion, reconstruction = (torch.stack(parts) for parts in zip(*runs))
         totals = diffusion + reconstruction

@@ -28,7 +28,7 @@ from ..reverse_variance import ReverseVariance, reverse_variance
 from ..schedules import require, wide
 from ..sdes import SDE, Level, check_whole, posterior_coefficients
 from .bounds import Bound, Data, bin_nats, density_nats, prior_kl, squared_error
-from .events import source_of
+from .events import stream_of
 from .units import UniformDequantisation
 
 __all__ = ["VariationalBound", "decoder_variance", "step_kl"]
@@ -99,7 +99,7 @@ class VariationalBound:
         data = Data.checked(x0, mask, condition, self.quantisation)
         times = self._times(denoiser.process)
         levels = denoiser.process.prepare(times)
-        stream = source_of(seed, noise).begin(len(x0), first)
+        stream = stream_of(seed, noise, len(x0), first)
         runs = [self._run(denoiser, data, levels, stream.draw) for _ in range(self.draws)]
         steps, reconstruction = (torch.stack(parts) for parts in zip(*runs))
         totals = steps.sum(2) + reconstruction

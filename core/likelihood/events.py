@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from ..noise import IndependentNoise, NoiseSource, SeededNoise
+from ..noise import NoiseSource, NoiseStream, noise_source
 from ..objectives import shaped_mask
 
-__all__ = ["event_dim", "event_sum", "keep_of", "source_of"]
+__all__ = ["event_dim", "event_sum", "keep_of", "stream_of"]
 
-# Samples that were drawn with a seed are often judged with the same one: the draws must not be those that made them.
-_APART = 0x4C696B656C69686F
+_APART = 0x4C696B656C69686F  # the part of the draws of bounds: samples are often judged with the seed that made them
 
 
 def keep_of(mask: Tensor | None, like: Tensor) -> Tensor | None:
@@ -32,11 +31,10 @@ def _wide(values: Tensor) -> torch.dtype:
     return torch.float32 if values.device.type == "mps" else torch.float64
 
 
-def source_of(seed: int | None, noise: NoiseSource | None) -> NoiseSource:
-    """The noise source of a seed (other draws than a sampler's of this seed), the one given, or torch's generator."""
-    if seed is not None and noise is not None:
-        raise ValueError("seed and noise were both given: expected one of them")
-    if seed is not None:
-        SeededNoise(seed)  # checks it
-        return SeededNoise(seed ^ _APART)
-    return noise if noise is not None else IndependentNoise()
+def stream_of(seed: int | None, noise: NoiseSource | None, batch: int, first: int) -> NoiseStream:
+    """The draws for samples ``first ... first + batch - 1``: none that a sampler makes of the same seed or noise.
+
+    Raises:
+        ValueError: seed and noise were both given.
+    """
+    return noise_source(seed, noise).begin(batch, first).child(_APART)

@@ -24,7 +24,7 @@ from ..manifolds.divergence import divergence
 from ..manifolds.masks import blanked, total
 from ..noise import NoiseSource
 from ..schedules import require
-from .events import source_of
+from .events import stream_of
 from .ode import ODELogProb, integrate
 
 __all__ = ["GeodesicLikelihood"]
@@ -132,7 +132,7 @@ class GeodesicLikelihood:
     def _probes(self, x: Tensor, seed: int | None, noise: NoiseSource | None, first: int) -> list[Tensor] | None:
         if self.trace == "exact":
             return None
-        stream = source_of(seed, noise).begin(len(x), first)
+        stream = stream_of(seed, noise, len(x), first)
         return [torch.where(stream.draw(x) < 0, -1.0, 1.0).to(x) for _ in range(self.probes)]
 
 

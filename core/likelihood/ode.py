@@ -27,7 +27,7 @@ from ..noise import NoiseSource
 from ..objectives import check_data
 from ..schedules import require, wide
 from ..sdes import SDE
-from .events import event_sum, keep_of, source_of
+from .events import event_sum, keep_of, stream_of
 
 __all__ = ["ODELikelihood", "ODELogProb", "RoundTrip", "integrate"]
 
@@ -202,7 +202,7 @@ class ODELikelihood:
     def _probes(self, flow: "_Flow", seed: int | None, noise: NoiseSource | None, first: int) -> list[Tensor] | None:
         if self.trace == "exact":
             return None
-        stream = source_of(seed, noise).begin(len(flow.x0), first)
+        stream = stream_of(seed, noise, len(flow.x0), first)
         drawn = [stream.draw(flow.x0) for _ in range(self.probes)]
         if self.probe == "rademacher":
             drawn = [torch.where(e < 0, -1.0, 1.0).to(e) for e in drawn]

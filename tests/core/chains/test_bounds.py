@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ornstein.core import CosineSchedule, SeededNoise
+from ornstein.core import BrownianNoise, CosineSchedule, SeededNoise
 from ornstein.core.chains import AbsorbingChain, Chain, EnumeratedDenoiser, MarginalChain, UniformChain
 from ornstein.core.likelihood.categorical import TokenBound, enumerated_log_prob
+from ornstein.core.likelihood.events import stream_of
 from ornstein.core.masking_schedules import PowerSchedule
 
 CHAINS: list[Chain] = [
@@ -145,6 +146,18 @@ def test_drawn_bound_agrees_within_its_error(chain: Chain, steps: int | None) ->
     assert drawn.per_token == pytest.approx(exact.per_token, abs=4 * drawn.per_token_error)
     assert drawn.bits_per_token == pytest.approx(drawn.per_token / math.log(2))
     assert torch.equal(drawn.nats, TokenBound(steps, draws=400).evaluate(denoiser, X0, seed=0).nats)
+
+
+def test_draws_belong_to_a_sample_and_are_not_those_that_made_it() -> None:
+    denoiser, bound = EnumeratedDenoiser(CHAINS[1], table()), TokenBound(draws=3)
+    whole = bound.evaluate(denoiser, X0, seed=5).nats
+    assert torch.equal(whole[1:], bound.evaluate(denoiser, X0[1:], noise=SeededNoise(5), first=1).nats)
+    like = torch.empty(2, 3)
+    for own, sampled in (
+        (stream_of(5, None, 2, 0), SeededNoise(5)),
+        (stream_of(None, BrownianNoise(5), 2, 0), BrownianNoise(5)),
+    ):
+        assert not torch.isin(own.uniform(like), sampled.begin(2, 0).uniform(like)).any()
 
 
 def test_gauss_legendre_resolves_the_integral() -> None:
