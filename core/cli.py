@@ -6,12 +6,9 @@ Errors that a user can mend are one line on stderr and exit status 2; ``--debug`
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -218,12 +215,13 @@ def tune_grid(options: argparse.Namespace) -> int:
     from ornstein.core.adapter import DomainAdapter
     from ornstein.core.config import to_config
     from ornstein.core.grid_search.command import GridTuner
+    from ornstein.core.parallel_draws import device_of
 
     if options.config and (options.label is not None or options.condition):
         raise ValueError("--label or --condition with --config: the data have conditions of their own; leave one out")
     names = ("criterion", "method", "iterations", "reference", "resolution")
     tuner = GridTuner(**{name: getattr(options, name) for name in names})
-    adapter = DomainAdapter.from_pretrained(_checkpoint(options.checkpoint)).to(_device(0)).requires_grad_(False)
+    adapter = DomainAdapter.from_pretrained(_checkpoint(options.checkpoint)).to(device_of(0)).requires_grad_(False)
     tuned = tuner.tune(
         adapter,
         _sampler(options, adapter.sampler),
@@ -273,12 +271,13 @@ def demo(options: argparse.Namespace) -> int:
     return 0
 
 
-# Drawing, in one process or several.
+# What the verbs share.
 
 
 def _draw(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """The adapter, and its samples with what was asked for, as arrays."""
     from ornstein.core.adapter import DomainAdapter
+    from ornstein.core.parallel_draws import draw_arrays
 
     for name in ("num", "devices"):
         if getattr(options, name) < 1:
@@ -292,83 +291,11 @@ def _draw(options: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         "guidance": options.guidance,
     }
     condition = _conditions(options, adapter)
-    if options.devices == 1:
-        adapter.to(_device(0))
-        with _one_thread():
-            samples = adapter.sample(options.num, **request, progress=sys.stderr.isatty(), **condition)
-        arrays = adapter.cpu().pack(samples)
-    else:
-        arrays = _draw_in_processes(checkpoint, options.num, options.devices, request, condition)
+    arrays = draw_arrays(
+        adapter, checkpoint, options.num, options.devices, request, condition, progress=sys.stderr.isatty()
+    )
     asked = {name: value.numpy() for name, value in adapter.prepare_condition(options.num, **condition).items()}
     return adapter, arrays | asked
-
-
-def _draw_in_processes(
-    checkpoint: str, num: int, processes: int, request: Mapping[str, Any], condition: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The samples of several processes, each of which draws a contiguous share."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    import numpy as np
-    import torch
-
-    there = torch.cuda.device_count() if torch.cuda.is_available() else _cores()
-    if processes > there:
-        kind = "GPUs" if torch.cuda.is_available() else "CPU cores"
-        raise ValueError(f"--devices {processes}: this machine has {there} {kind}; give a number from 1 to {there}")
-    bounds = [num * i // processes for i in range(processes + 1)]
-    # Fresh processes: a forked copy of one that has used threads or a GPU may hang.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        shares = [
-            pool.submit(
-                _draw_share, checkpoint, rank, first, last - first, dict(request),
-                {name: value[first:last] for name, value in condition.items()},
-            )
-            for rank, (first, last) in enumerate(pairwise(bounds))
-            if last > first
-        ]  # fmt: skip
-        parts = [share.result() for share in shares]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _draw_share(
-    checkpoint: str,
-    rank: int,
-    first: int,
-    num: int,
-    request: dict[str, Any],
-    condition: dict[str, Any],
-) -> dict[str, Any]:
-    from ornstein.core.adapter import DomainAdapter
-
-    adapter = DomainAdapter.from_pretrained(checkpoint).to(_device(rank))
-    with _one_thread():
-        samples = adapter.sample(num, first=first, **request, **condition)
-    return adapter.cpu().pack(samples)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch on the CPU: sums split among threads are rounded otherwise than whole ones."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _device(index: int) -> str:
-    import torch
-
-    return f"cuda:{index}" if torch.cuda.is_available() else "cpu"
 
 
 def _sampler(options: argparse.Namespace, default: Any) -> Any:
