@@ -83,16 +83,23 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, more: int = 25) -> int:
-    """How many steps of training take so many seconds, at least 10, found by two short runs, which do not count.
+    """How many steps of training take so many seconds, at least 10, found by short runs, which do not count.
 
     Args:
         seconds: of a run, its start included.
         train: trains a new model for so many steps and returns the seconds.
-        first: steps of the short run, over which compilers and caches settle.
-        more: by how many steps the other is longer.
+        first: steps of the shortest run, over which compilers and caches settle.
+        more: by how many steps the next is longer; a third follows where these are less than a twentieth of the whole,
+            since the steps of few batches are no fair sample of all.
     """
-    few, longer = train(first), train(first + more)
-    each = max((longer - few) / more, 1e-4)
+    few = train(first)
+
+    def cost(further: int) -> float:
+        return max((train(first + further) - few) / further, 1e-4)
+
+    each = cost(more)
+    if (further := int(0.05 * seconds / each)) > 2 * more:
+        each = cost(further)
     steps = max(10, int((seconds - few) / each))
     print(f"{each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
     return steps
