@@ -89,8 +89,8 @@ def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, 
         seconds: of a run, its start included.
         train: trains a new model for so many steps and returns the seconds.
         first: steps of the shortest run, over which compilers and caches settle.
-        more: by how many steps the next is longer; a third follows where these are less than a twentieth of the whole,
-            since the steps of few batches are no fair sample of all.
+        more: by how many steps the next is longer. A third, of up to ten times as many, follows where these are little
+            of the whole: a few steps are no fair sample of all.
     """
     few = train(first)
 
@@ -98,7 +98,7 @@ def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, 
         return max((train(first + further) - few) / further, 1e-4)
 
     each = cost(more)
-    if (further := int(0.05 * seconds / each)) > 2 * more:
+    if (further := min(int(0.05 * seconds / each), 10 * more)) > more:
         each = cost(further)
     steps = max(10, int((seconds - few) / each))
     print(f"{each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
