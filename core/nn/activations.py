@@ -47,8 +47,17 @@ class GELU(nn.Module):
 
 
 def squared_relu(x: Tensor) -> Tensor:
-    """``max(x, 0)^2`` (So et al. 2021, arXiv 2109.08668), with fewer passes over memory than autograd's own."""
-    return x.relu().square() if torch.compiler.is_compiling() else _SquaredReLU.apply(x)
+    """``max(x, 0)^2`` (So et al. 2021, arXiv 2109.08668), with fewer passes over memory than autograd's own.
+
+    Args:
+        x: what nothing else needs: it is overwritten where gradients are off.
+    """
+    if torch.compiler.is_compiling():
+        return x.relu().square()
+    if not torch.is_grad_enabled():
+        x.clamp_min_(0)
+        return x.mul_(x)
+    return _SquaredReLU.apply(x)
 
 
 class _SquaredReLU(torch.autograd.Function):

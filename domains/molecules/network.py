@@ -210,7 +210,7 @@ class GraphBlock(nn.Module):
         """Atoms ``(B, N, width)`` and pairs ``(B, P, pair_width)`` after the block; see the module's text."""
         n = h.shape[1]
         incidence, share = _incidence(n, h.device, h.dtype), real.sum(1).to(h.dtype)[:, None, None].rsqrt()
-        z = normal(e) * pairs[..., None]
+        z = normal(e).mul_(pairs[..., None])
         square = _square(self.read(z), n)
         query, key, value = self.qkv(normal(h)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         with torch.autocast(h.device.type, enabled=False):
@@ -218,7 +218,7 @@ class GraphBlock(nn.Module):
             seen = nn.functional.scaled_dot_product_attention(
                 normal(query).float(), normal(key).float(), value.float(), attn_mask=bias, scale=query.shape[-1] ** -0.5
             )
-        around = incidence.t() @ z * share
+        around = incidence.t().expand(len(z), -1, -1) @ z * share
         h = h + self.out(torch.cat([seen.transpose(1, 2).flatten(2).to(h.dtype), around.to(h.dtype)], -1))
         h = h + self.outer(squared_relu(self.inner(normal(h))))
         if self.walks:
@@ -226,7 +226,8 @@ class GraphBlock(nn.Module):
             rows, columns = pair_indices(n, h.device)
             walks = (both @ both * share[..., None]).flatten(2).transpose(1, 2).index_select(1, rows * n + columns)
             z = torch.cat([z, walks.to(z.dtype)], -1)
-        hidden = torch.baddbmm(self.inner_pairs(z), incidence.expand(len(h), -1, -1), self.ends(h))
+        hidden = self.inner_pairs(z)
+        hidden.baddbmm_(_incidence(n, h.device, hidden.dtype).expand(len(h), -1, -1), self.ends(h))
         return h, e + self.write(squared_relu(hidden))
 
 
