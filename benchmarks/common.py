@@ -82,8 +82,12 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
+AIM = 0.92
+"""Of a budget: from one minute to the next a machine's speed wanders by about a tenth, and a budget is not overrun."""
+
+
 def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, more: int = 25) -> int:
-    """How many steps of training take so many seconds, at least 10, found by short runs, which do not count.
+    """How many steps of training fit into so many seconds, at least 10, found by short runs, which do not count.
 
     Args:
         seconds: of a run, its start included.
@@ -100,7 +104,7 @@ def steps_within(seconds: float, train: Callable[[int], float], first: int = 5, 
     each = cost(more)
     if (further := min(int(0.05 * seconds / each), 10 * more)) > more:
         each = cost(further)
-    steps = max(10, int((seconds - few) / each))
+    steps = max(10, int((AIM * seconds - few) / each))
     print(f"{each:.3f} s a step: {steps} steps", file=sys.stderr, flush=True)
     return steps
 
