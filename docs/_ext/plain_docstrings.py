@@ -14,13 +14,16 @@ MARKUP = re.compile(r"(?<!\*)\*(?![*\s])|\||(?<=\w)_(?!\w)")
 SECTION = re.compile(r"[A-Z]\w+:$")
 LIST_ITEM = re.compile(r"[*-] |\d+\. |\.\. ")
 TABLE = re.compile(r"\|.*\|\n\|[-| :]+\|\n")
+CELL = re.compile(r"(?:``.+?``|`[^`]+`|[^|`])+")
+WRAPPED_NAMES = re.compile(r"^( *(?:\w+, )+\w+,)\n +(?=(?:\w+, )*\w+: )", re.MULTILINE)
 RULER = re.compile(r"=+( +=+)+$", re.MULTILINE)
 
 
 def to_rst(text: str) -> str:
     """The docstring as reStructuredText."""
     result, above, literal = [], "", False
-    for block in re.split(r"\n(?:[ ]*\n)+", text.strip("\n")):
+    text = WRAPPED_NAMES.sub(r"\1 ", text.strip("\n"))  # napoleon reads the names of an argument from one line
+    for block in re.split(r"\n(?:[ ]*\n)+", text):
         indented = block.startswith("    ")
         literal = indented and (literal or _may_introduce(above))
         if literal:
@@ -43,7 +46,7 @@ def _may_introduce(block: str) -> bool:
 
 def _table(block: str) -> str:
     """A Markdown table as a list table."""
-    rows = [line.strip("| ").split("|") for line in block.split("\n")]
+    rows = [CELL.findall(line.strip().strip("|")) for line in block.split("\n")]
     items = ["   * - " + "\n     - ".join(_prose(cell.strip()) for cell in row) for row in rows[:1] + rows[2:]]
     return "\n".join([".. list-table::", "   :header-rows: 1", "", *items])
 
@@ -65,8 +68,16 @@ def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: l
     lines[:] = [*to_rst("\n".join(lines)).split("\n"), ""]
 
 
+def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what scikit-learn adds to each of its estimators, which refers to its own documentation, and the fields
+    of named tuples, which the class describes.
+    """
+    return True if re.fullmatch(r"set_\w+_request", name) or type(obj).__name__ == "_tuplegetter" else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Come before napoleon (priority 500), which reads the sections of arguments."""
     app.setup_extension("sphinx.ext.autodoc")
     app.connect("autodoc-process-docstring", _process, priority=400)
+    app.connect("autodoc-skip-member", _skip)
     return {"parallel_read_safe": True}
