@@ -2,8 +2,7 @@
 
 Sequences, in the same processor time each (``--seconds``), on ``--count`` molecules of MOSES: a recurrent
 network over the characters of SMILES (two layers of 256 gated units, 0.65 million parameters, AdamW), and
-`MoleculeDiffusion` with ``representation="selfies"`` as ``for_data`` makes it, of as many molecules drawn, at a
-``--temperature`` below 1, since a network of minutes is less sure than the data are.
+`MoleculeDiffusion` with ``representation="selfies"`` as ``for_data`` makes it, of as many molecules drawn.
 ``vun`` is the share of 2,000 samples that are valid (RDKit reads them), different from each other and not among all of
 MOSES' training molecules; ``fcd`` is that of the valid ones against MOSES' statistics of its test set, of which 2,000
 real molecules have 0.63. It passes if SELFIES are better by half than 0.259 and 4.58, which were measured elsewhere for
@@ -25,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,6 @@ import torch
 from common import TRAINING, parser, record, recorded, set_threads, steps_within
 from torch import nn
 
-from ornstein.core import TokenChoice
 from ornstein.core.training import EMA
 from ornstein.domains.molecules import MoleculeDiffusion, MOSESData
 from ornstein.domains.molecules.judges import (
@@ -135,8 +132,7 @@ def sequences(given: Any, folder: Path) -> tuple[dict[str, float], dict[str, boo
     seconds = 6.0 if given.quick else given.seconds
     figures: dict[str, float] = {}
     model, told = budgeted(lambda: MoleculeDiffusion.for_data(data, seed=given.seed), data, seconds, folder, given.seed)
-    sampler = replace(model.sampler, choice=TokenChoice(given.temperature))
-    drawn, cost = timed(lambda: model.generate(num, sampler=sampler, seed=given.seed), num)
+    drawn, cost = timed(lambda: model.generate(num, seed=given.seed), num)
     figures |= {f"selfies_{name}": value for name, value in told.items()}
     figures |= _scores("", drawn.raw, known) | {"selfies_ms_per_molecule": cost}
     print(figures, file=sys.stderr)
@@ -205,7 +201,6 @@ def main() -> int:
     options.add_argument(
         "--seconds", type=float, default=300.0, help="processor time of each sequence model (%(default)s)"
     )
-    options.add_argument("--temperature", type=float, default=0.9, help="of SELFIES (default: %(default)s)")
     options.add_argument("--seed", type=int, default=0, help="of training and of samples (default: %(default)s)")
     options.add_argument("--only", choices=("sequences", "graphs"), help="one half; the other's record stays")
     options.add_argument("--run", help="folder for the models (default: a temporary one)")
