@@ -4,7 +4,9 @@ Matrix libraries take another code path, with another order of summation, when a
 product of shape (1, D) then differs in its last bits from row 0 of a product of shape (64, D), and a sampler that
 promises "sample i depends on its seed alone" breaks that promise.  :class:`Linear` therefore never computes fewer
 than sixteen rows on the CPU: the padding costs microseconds and makes the rows equal bit for bit.  A product with a
-single column is shared out by rows at every size, so there it is a sum over each row.
+single column is shared out by rows at every size, so there it is a sum over each row.  With fewer than twelve columns
+and inputs that fill no register of four, MKL on processors other than Intel's sums some rows of one matrix in another
+order than the rest; there columns of zeros make it twelve.
 """
 
 from typing import TypeVar
@@ -17,6 +19,7 @@ __all__ = ["Linear", "Pointwise", "convolution", "to_channels_last", "zero_init"
 
 Module = TypeVar("Module", bound=nn.Module)
 
+_MIN_COLUMNS, _REGISTER = 12, 4
 _MIN_ROWS = 16  # MKL and oneDNN agree with their large-matrix kernels from here on (they differ up to 5 rows)
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -34,16 +37,32 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows outputs"]:
-        if torch.compiler.is_compiling() or x.device.type != "cpu":
-            return super().forward(x)
-        if self.out_features == 1 and not x.requires_grad:
-            out = (x * self.weight[0]).sum(-1, keepdim=True)
-            return out if self.bias is None else out + self.bias
-        if x.numel() >= _MIN_ROWS * self.in_features:
-            return super().forward(x)
-        rows = x.reshape(-1, self.in_features)
-        padded = nn.functional.pad(rows, (0, 0, 0, _MIN_ROWS - rows.shape[0]))
-        return super().forward(padded)[: rows.shape[0]].reshape(*x.shape[:-1], self.out_features)
+        return affine(x, self.weight, self.bias)
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What :class:`Linear` computes, with weights ``(outputs, inputs)`` that are given."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return nn.functional.linear(x, weight, bias)
+    outputs, inputs = weight.shape
+    if outputs == 1 and not x.requires_grad:
+        out = (x * weight[0]).sum(-1, keepdim=True)
+        return out if bias is None else out + bias
+    if x.numel() >= _MIN_ROWS * inputs:
+        return _product(x, weight, bias)
+    rows = x.reshape(-1, inputs)
+    padded = nn.functional.pad(rows, (0, 0, 0, _MIN_ROWS - rows.shape[0]))
+    return _product(padded, weight, bias)[: rows.shape[0]].reshape(*x.shape[:-1], outputs)
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    outputs, inputs = weight.shape
+    missing = _MIN_COLUMNS - outputs
+    if missing <= 0 or inputs % _REGISTER == 0:
+        return nn.functional.linear(x, weight, bias)
+    weight = nn.functional.pad(weight, (0, 0, 0, missing))
+    bias = None if bias is None else nn.functional.pad(bias, (0, missing))
+    return nn.functional.linear(x, weight, bias)[..., :outputs].contiguous()
 
 
 class Pointwise(Linear):

@@ -33,6 +33,7 @@ from ornstein.core import TableSchedule
 from ornstein.core.nn import Linear
 from ornstein.core.nn.activations import sigmoid, silu
 from ornstein.core.nn.checks import check_fraction, check_integers, check_noise_level
+from ornstein.core.nn.linear import affine
 from ornstein.core.schedules import wide
 from ornstein.domains.timeseries.axial import AxialLayer
 from ornstein.domains.timeseries.csdi_names import published_name, read_published
@@ -181,7 +182,7 @@ class CSDINetwork(nn.Module):
         ]
         weight = self.variable.weight
         told = torch.cat([_over_time(part, length).to(weight) for part in parts if part is not None], -1)
-        return F.linear(told, *self._side_of_time())
+        return affine(told, *self._side_of_time())
 
     @property
     def _residual_blocks(self) -> "list[ResidualBlock]":

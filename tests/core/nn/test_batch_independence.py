@@ -56,15 +56,28 @@ def test_linear_is_torch_linear_in_any_shape():
         torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
 
 
-@pytest.mark.parametrize("outputs", [1, 2, 3])
-def test_linear_of_few_outputs_does_not_depend_on_the_batch(outputs, threads):
+@pytest.mark.parametrize("inputs", [10, 33, 64])
+@pytest.mark.parametrize("outputs", [1, 2, 3, 10, 11])
+def test_linear_of_few_outputs_does_not_depend_on_the_batch(inputs, outputs, threads):
     torch.manual_seed(0)
-    layer, x = Linear(64, outputs), torch.randn(64, 7, 7, 64)
+    layer, x = Linear(inputs, outputs), torch.randn(64, 7, 7, inputs)
     with torch.inference_mode():
         whole = layer(x)
         torch.testing.assert_close(whole, nn.functional.linear(x, layer.weight, layer.bias))
         for size in (1, 2, 3, 5, 17, 31):
             assert torch.equal(layer(x[7 : 7 + size]), whole[7 : 7 + size])
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(10, 10), (33, 5), (64, 64), (7, 20)])
+def test_a_row_of_linear_does_not_depend_on_its_place(inputs, outputs):
+    layer, row, answers = Linear(inputs, outputs), torch.randn(inputs), set()
+    with torch.inference_mode():
+        for rows in (1, 5, 16, 23, 64):
+            for place in range(rows):
+                x = torch.randn(rows, inputs)
+                x[place] = row
+                answers.add(tuple(layer(x)[place].tolist()))
+    assert len(answers) == 1
 
 
 @pytest.mark.parametrize("outputs", [1, 5])
