@@ -5,8 +5,9 @@ product of shape (1, D) then differs in its last bits from row 0 of a product of
 promises "sample i depends on its seed alone" breaks that promise.  :class:`Linear` therefore never computes fewer
 than sixteen rows on the CPU: the padding costs microseconds and makes the rows equal bit for bit.  A product with a
 single column is shared out by rows at every size, so there it is a sum over each row.  With fewer than twelve columns
-and inputs that fill no register of four, MKL on processors other than Intel's sums some rows of one matrix in another
-order than the rest; there columns of zeros make it twelve.
+and inputs that fill no register of four, MKL on an AMD EPYC sums some rows of one matrix in another
+order than the rest; there columns of zeros make it twelve.  In float64 it does so at many more shapes, and there the
+promise is not kept.
 """
 
 from typing import TypeVar
