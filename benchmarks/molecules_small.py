@@ -5,7 +5,7 @@ network over the characters of SMILES (two layers of 256 gated units, 0.65 milli
 `MoleculeDiffusion` with ``representation="selfies"`` as ``for_data`` makes it, of as many molecules drawn.
 ``vun`` is the share of 2,000 samples that are valid (RDKit reads them), different from each other and not among all of
 MOSES' training molecules; ``fcd`` is that of the valid ones against MOSES' statistics of its test set, of which 2,000
-real molecules have 0.63. A network of minutes slips, and less so if it is drawn from at a temperature below 1: each has
+real molecules have 0.63. Drawn from at a temperature below 1, a network of minutes may come closer or not: each has
 that of ``TEMPERATURES`` whose samples, of another seed, are the nearest by FCD to ``HELD_OUT`` molecules of MOSES'
 training file that neither has seen (``temperature``, ``rnn_temperature``; ``fcd_at_1``, ``rnn_fcd_at_1`` are the same
 networks' at 1). It passes if SELFIES are better by half than 0.259 and 4.58, which were measured elsewhere for such a
