@@ -107,7 +107,7 @@ def main() -> int:
     options.add_argument("--seconds", type=float, default=900.0, help="processor time of each (default: %(default)s)")
     options.add_argument("--num", type=int, default=400, help="molecules a value (default: %(default)s)")
     options.add_argument("--guidance", type=float, default=1.4, help="(default: %(default)s)")
-    options.add_argument("--temperature", type=float, default=0.7, help="of sequences (default: %(default)s)")
+    options.add_argument("--temperature", type=float, default=0.5, help="of sequences (default: %(default)s)")
     options.add_argument("--candidates", type=int, default=8, help="of graphs, in a step (default: %(default)s)")
     options.add_argument("--models", nargs="+", default=["selfies", "graph"], choices=("selfies", "graph"))
     options.add_argument("--seed", type=int, default=0, help="of training and of samples (default: %(default)s)")
