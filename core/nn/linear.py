@@ -5,9 +5,9 @@ product of shape (1, D) then differs in its last bits from row 0 of a product of
 promises "sample i depends on its seed alone" breaks that promise.  :class:`Linear` therefore never computes fewer
 than sixteen rows on the CPU: the padding costs microseconds and makes the rows equal bit for bit.  A product with a
 single column is shared out by rows at every size, so there it is a sum over each row.  With fewer than twelve columns
-and inputs that fill no register of four, MKL on an AMD EPYC sums some rows of one matrix in another
-order than the rest; there columns of zeros make it twelve.  In float64 it does so at many more shapes, and there the
-promise is not kept.
+and inputs that fill no register of four, MKL on an AMD EPYC sums some rows of one matrix in another order than the
+rest; there columns of zeros make it twelve.  In float64 it does so at many more shapes, and there the promise is not
+kept.
 """
 
 from typing import TypeVar
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["Linear", "Pointwise", "convolution", "to_channels_last", "zero_init"]
+__all__ = ["Linear", "Pointwise", "affine", "convolution", "to_channels_last", "zero_init"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -27,7 +27,7 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 class Linear(nn.Linear):
-    """Affine map y = x W^T + b over the last axis, the same for a row whatever the number of other rows.
+    """Affine map y = x W^T + b over the last axis, in float32 the same for a row whatever the number of other rows.
 
     Under ``torch.compile`` and on accelerators it is exactly :class:`torch.nn.Linear`.
 
@@ -42,7 +42,16 @@ class Linear(nn.Linear):
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What :class:`Linear` computes, with weights ``(outputs, inputs)`` that are given."""
+    """``x W^T + b`` as :class:`Linear` computes it, with weights that are given.
+
+    Args:
+        x: ``(..., inputs)``.
+        weight: ``(outputs, inputs)``.
+        bias: ``(outputs,)``; none when not given.
+
+    Returns:
+        ``(..., outputs)``.
+    """
     if torch.compiler.is_compiling() or x.device.type != "cpu":
         return nn.functional.linear(x, weight, bias)
     outputs, inputs = weight.shape
